@@ -1,0 +1,215 @@
+"""Frozen values that the layers hand to each other. No I/O, no XML, no decisions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from launcher_hook.pci import PciAddress
+
+Layout = Literal["auto", "root-port", "root-bus"]
+Managed = Literal["yes", "no", "keep"]
+Companions = Literal["attach", "ignore"]
+
+HostSource = PciAddress | str
+"""What backs a guest device: a host function, or the UUID (lower case) of a mediated device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the configuration says, after all its sources have been merged.
+
+    Attributes:
+        layout: ``auto`` is root-port on PCIe machines and root-bus on i440fx.
+        managed: libvirt's ``managed`` attribute; ``keep`` leaves that of an adopted hostdev.
+        companions: Whether other functions of an allocated function's slot come along.
+        slots: Guest address by device name, alias, host BDF or mdev UUID.
+    """
+
+    layout: Layout = "auto"
+    managed: Managed = "yes"
+    companions: Companions = "attach"
+    slots: Mapping[str, PciAddress] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HostFunction:
+    """A PCI function as the node's ``/sys`` shows it; None is "not known", never a guess.
+
+    Attributes:
+        class_code: 24 bits: class, subclass, programming interface (0x030000 is VGA).
+        iommu_group: Number of the group; equal for functions that must be passed together.
+        numa_node: None also where sysfs says -1.
+        driver: Name of the bound driver; "" where sysfs shows that none is bound.
+        physical_function: The PF of an SR-IOV VF.
+        parent: The bridge above; None on a root bus.
+    """
+
+    address: PciAddress
+    vendor_id: int | None = None
+    device_id: int | None = None
+    class_code: int | None = None
+    iommu_group: int | None = None
+    numa_node: int | None = None
+    driver: str | None = None
+    physical_function: PciAddress | None = None
+    parent: PciAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """One entry of the VMI's ``gpus[]`` or ``hostDevices[]``.
+
+    Attributes:
+        kind: ``gpu`` or ``hostdevice``, as in the launcher's alias.
+        resource: Extended resource, e.g. ``nvidia.com/GH100``; None for a DRA claim.
+        path: Where the entry stands in the VMI, for messages.
+        display: ``virtualGPUOptions.display.enabled``; None where the VMI does not say.
+        ramfb: ``virtualGPUOptions.display.ramFB.enabled``; None where the VMI does not say.
+    """
+
+    kind: Literal["gpu", "hostdevice"]
+    name: str
+    resource: str | None
+    path: str
+    display: bool | None = None
+    ramfb: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """One variable: what kubelet's device plugin gave the pod of one resource.
+
+    Attributes:
+        variable: ``PCI_RESOURCE_NVIDIA_COM_GH100`` or ``MDEV_PCI_RESOURCE_...``.
+        sources: In the variable's order; empty is an allocation of nothing.
+    """
+
+    variable: str
+    sources: tuple[HostSource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PresentHostdev:
+    """A PCI or mdev ``<hostdev>`` that stands in the domain already.
+
+    Attributes:
+        guest_address: None where it has none, or one that is not a PCI address.
+        line: Line of the element in the text it was read from.
+    """
+
+    source: HostSource
+    alias: str | None
+    guest_address: PciAddress | None
+    line: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A host device that this domain gets, and on whose behalf.
+
+    Attributes:
+        name: The VMI entry's name; None for companions and unclaimed devices.
+        alias: With ``ua-``.
+        present: The hostdev that is adopted; None where one must be written.
+        why: For people: where this assignment comes from.
+        display: For a mediated device that must be written: "on", "off" or None.
+        ramfb: As display.
+    """
+
+    source: HostSource
+    alias: str
+    why: str
+    name: str | None = None
+    present: PresentHostdev | None = None
+    display: Literal["on", "off"] | None = None
+    ramfb: Literal["on", "off"] | None = None
+
+    @property
+    def host_address(self) -> PciAddress | None:
+        """The host function; None for a mediated device."""
+        return self.source if isinstance(self.source, PciAddress) else None
+
+
+class Machine(Enum):
+    """What a guest's machine type means for PCI."""
+
+    Q35 = "q35"
+    VIRT = "virt"
+    I440FX = "i440fx"
+    OTHER = "other"
+    """No PCI, or a topology that we leave to libvirt (s390x, pseries)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestController:
+    """A ``<controller type='pci'>`` of the domain.
+
+    Attributes:
+        index: Also the number of the guest bus that it provides, as the XML counts.
+        model: libvirt's, e.g. ``pcie-root-port``; "" where the XML gives none.
+    """
+
+    index: int
+    model: str
+    address: PciAddress | None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestTopology:
+    """What a plan must know of the guest: everything in it that is not a passed-through device.
+
+    Attributes:
+        machine_type: The XML's own word, for messages.
+        controllers: By index.
+        taken: Owner (for messages) of each guest address that something else has.
+        waiting: How many other devices libvirt will give an address behind a port of their own
+            (PCIe machines) or a slot (i440fx); an upper bound.
+        waiting_on_root: How many other devices libvirt will put on the root bus itself; an upper
+            bound.
+    """
+
+    machine: Machine
+    machine_type: str
+    controllers: Mapping[int, GuestController]
+    taken: Mapping[PciAddress, str]
+    waiting: int
+    waiting_on_root: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a device appears in the guest.
+
+    Attributes:
+        guest_address: None where libvirt decides (machines that we do not lay out).
+        multifunction: Whether ``multifunction='on'`` must be written.
+        why: For people: what decided this address.
+    """
+
+    assignment: Assignment
+    guest_address: PciAddress | None
+    multifunction: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RootPort:
+    """A ``pcie-root-port`` that carries our devices and nothing else.
+
+    Attributes:
+        index: Controller index, chassis, and number of the bus behind it.
+        address: On the root bus; None for a port that libvirt has yet to place.
+    """
+
+    index: int
+    address: PciAddress | None
+    multifunction: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPlan:
+    """Everything that is to be written, in the order in which it is written."""
+
+    placements: tuple[Placement, ...]
+    root_ports: tuple[RootPort, ...]

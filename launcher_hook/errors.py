@@ -12,7 +12,16 @@ A message reads ``where: what is wrong, the given text by repr; what to do``.
 Lower layers raise; the edge (command line or gRPC) logs once and converts.
 """
 
+from reprlib import Repr
 from typing import ClassVar
+
+_REPR = Repr()
+_REPR.maxstring = _REPR.maxother = 60
+
+
+def shorten(value: object) -> str:
+    """Quote a given value in a message; of a hostile one at most its beginning is built."""
+    return _REPR.repr(value)
 
 
 class HookError(Exception):

@@ -15,6 +15,13 @@ HostSource = PciAddress | str
 """What backs a guest device: a host function, or the UUID (lower case) of a mediated device."""
 
 
+def source_order(source: HostSource) -> tuple[bool, int, int, int, int, str]:
+    """Sort key: host functions by address, then mediated devices by UUID."""
+    if isinstance(source, PciAddress):
+        return (False, source.domain, source.bus, source.slot, source.function, "")
+    return (True, 0, 0, 0, 0, source)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the configuration says, after all its sources have been merged.
@@ -41,6 +48,8 @@ class HostFunction:
         iommu_group: Number of the group; equal for functions that must be passed together.
         numa_node: None also where sysfs says -1.
         driver: Name of the bound driver; "" where sysfs shows that none is bound.
+        vfio_device: Name of the function's vfio device, e.g. ``vfio12``; None where the kernel
+            shows none: bound to no vfio driver, or Linux before 6.1.
         physical_function: The PF of an SR-IOV VF.
         parent: The bridge above; None on a root bus.
     """
@@ -52,8 +61,25 @@ class HostFunction:
     iommu_group: int | None = None
     numa_node: int | None = None
     driver: str | None = None
+    vfio_device: str | None = None
     physical_function: PciAddress | None = None
     parent: PciAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What is known of the node around the assigned functions.
+
+    Attributes:
+        known: False where there was no ``/sys`` to read: then nothing is concluded from absence.
+        functions: The assigned functions that exist, every function of their slots, and every
+            member of their IOMMU groups.
+        mediated_devices: Whether a UUID exists; one that is not in here is not known about.
+    """
+
+    known: bool = False
+    functions: Mapping[PciAddress, HostFunction] = field(default_factory=dict)
+    mediated_devices: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +121,15 @@ class PresentHostdev:
 
     Attributes:
         guest_address: None where it has none, or one that is not a PCI address.
+        managed: As written; None where it is not.
         line: Line of the element in the text it was read from.
     """
 
     source: HostSource
     alias: str | None
     guest_address: PciAddress | None
-    line: int | None
+    managed: str | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +139,11 @@ class Assignment:
     Attributes:
         name: The VMI entry's name; None for companions and unclaimed devices.
         alias: With ``ua-``.
-        present: The hostdev that is adopted; None where one must be written.
         why: For people: where this assignment comes from.
+        present: The hostdev that is adopted; None where one must be written.
+        own_slot: Never shares a guest slot. True for mediated devices, and for SR-IOV virtual
+            functions: virt-launcher unplugs those one by one before a migration, and libvirt
+            does not unplug one function of a multi-function slot.
         display: For a mediated device that must be written: "on", "off" or None.
         ramfb: As display.
     """
@@ -122,6 +153,7 @@ class Assignment:
     why: str
     name: str | None = None
     present: PresentHostdev | None = None
+    own_slot: bool = False
     display: Literal["on", "off"] | None = None
     ramfb: Literal["on", "off"] | None = None
 

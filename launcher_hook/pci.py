@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-# Linux prints "%04x:%02x:%02x.%d" (drivers/pci/probe.c); the domain has more than four digits behind
-# Intel VMD. KubeVirt takes upper case too (pkg/util/hardware: PCI_ADDRESS_PATTERN).
+# Linux prints "%04x:%02x:%02x.%d" (drivers/pci/probe.c); a domain behind Intel VMD has more than
+# four digits. KubeVirt takes upper case too (pkg/util/hardware: PCI_ADDRESS_PATTERN).
 _BDF = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.IGNORECASE)
 
 BDF_EXAMPLE = "write domain:bus:slot.function, e.g. 0000:3b:00.0"

@@ -1,0 +1,111 @@
+"""Domain XML in and out: hostile input is refused, what is not ours comes out as it went in."""
+
+import re
+
+from lxml import etree
+
+from launcher_hook.errors import InputError
+
+Element = etree._Element
+Tree = etree._ElementTree
+
+MAX_DOMAIN_BYTES = 8 * 1024 * 1024
+"""Twice the 4 MiB that libvirt's RPC and the launcher's gRPC let through."""
+
+_DECLARATION = re.compile(rb"\s*<\?xml[^>]*\?>")
+_ENCODINGS = ("utf-8", "us-ascii", "ascii")
+
+
+def parse_domain(data: bytes, where: str = "domain XML") -> Tree:
+    """Parse a domain document; no entity is expanded, no file or address is read.
+
+    Args:
+        data: UTF-8, with or without a declaration.
+        where: The document's name in messages.
+
+    Raises:
+        InputError: Empty, too big, not UTF-8, not well-formed, with a DOCTYPE, or not a domain.
+    """
+    _check_bytes(data, where)
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        huge_tree=False,  # libxml2 then refuses a depth over 256
+        strip_cdata=False,
+        remove_blank_text=False,
+    )
+    try:
+        root = etree.fromstring(data, parser)
+    except etree.XMLSyntaxError as error:
+        line = error.lineno or 1
+        raise InputError(
+            f"{where}:{line}",
+            f"it is not well-formed XML: {' '.join(str(error.msg).split())}",
+            "give the whole document, e.g. the output of 'virsh dumpxml --inactive'",
+        ) from None
+    tree = root.getroottree()
+    encoding = (tree.docinfo.encoding or "utf-8").lower()
+    if encoding not in _ENCODINGS:
+        raise InputError(where, f"its encoding is {encoding!r}", "convert it to UTF-8")
+    if root.tag != "domain":
+        raise InputError(
+            f"{where}:{root.sourceline}",
+            f"its root is {root.tag!r}, not 'domain'",
+            "give a libvirt domain, e.g. the output of 'virsh dumpxml --inactive'",
+        )
+    return tree
+
+
+def _check_bytes(data: bytes, where: str) -> None:
+    if not data.strip():
+        raise InputError(where, "it is empty", "give a libvirt domain")
+    if len(data) > MAX_DOMAIN_BYTES:
+        raise InputError(
+            where,
+            f"it is larger than {MAX_DOMAIN_BYTES} bytes",
+            "give one domain; libvirt itself takes 4 MiB",
+        )
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:64]:
+        raise InputError(where, "it is UTF-16 or UTF-32", "convert it to UTF-8")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{where}:{line}", f"byte {error.start} is not UTF-8", "convert it to UTF-8"
+        ) from None
+    # Before parsing: libxml2 would read an internal subset, and an entity bomb lives in one.
+    if b"<!DOCTYPE" in data:
+        line = data.count(b"\n", 0, data.index(b"<!DOCTYPE")) + 1
+        raise InputError(
+            f"{where}:{line}",
+            "it has a DOCTYPE",
+            "take it out: a domain needs none, and entities are not read",
+        )
+
+
+def print_domain(tree: Tree, original: bytes) -> bytes:
+    """Print an edited tree: UTF-8, with a declaration and a last newline only if there was one.
+
+    A declaration says UTF-8 whatever it said before: virt-launcher takes nothing else.
+    """
+    declared = _DECLARATION.match(original) is not None
+    text = etree.tostring(tree, encoding="UTF-8", xml_declaration=declared)
+    return text + b"\n" if original.endswith(b"\n") else text
+
+
+def diff_domains(before: bytes, after: bytes) -> str:
+    """A unified diff in which only what was edited shows.
+
+    Both sides are printed anew first, so that ``<a></a>`` against ``<a/>`` and quotes, which the
+    printer settles, do not drown the change.
+    """
+    from difflib import unified_diff
+
+    old, new = (
+        print_domain(parse_domain(text), b"\n").decode().splitlines(keepends=True)
+        for text in (before, after)
+    )
+    return "".join(unified_diff(old, new, fromfile="before", tofile="after"))

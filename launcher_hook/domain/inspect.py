@@ -1,0 +1,169 @@
+"""What stands in a domain: its passed-through devices, and everything a plan must go round."""
+
+from collections.abc import Iterator
+
+from launcher_hook.domain.demand import waiting
+from launcher_hook.domain.document import Element
+from launcher_hook.env import parse_mdev_uuid
+from launcher_hook.errors import InputError
+from launcher_hook.model import GuestController, GuestTopology, HostSource, Machine, PresentHostdev
+from launcher_hook.pci import PciAddress
+
+# docs/formatdomain: <os><type machine=>; an x86 guest without one is QEMU's "pc".
+_X86 = ("x86_64", "i686")
+_VIRT_ARCHITECTURES = ("aarch64", "armv7l", "riscv64", "loongarch64")
+
+
+def passed_hostdevs(root: Element) -> Iterator[Element]:
+    """The hostdevs that are ours to write: PCI functions and mediated devices, in order.
+
+    A hostdev of mode capabilities (an LXC thing) is none.
+    """
+    for hostdev in root.iterfind("./devices/hostdev"):
+        if (
+            hostdev.get("type") in ("pci", "mdev")
+            and hostdev.get("mode", "subsystem") == "subsystem"
+        ):
+            yield hostdev
+
+
+def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
+    """Read a hostdev of ours.
+
+    Raises:
+        InputError: Its source is missing or is not an address.
+    """
+    place = f"{where}:{hostdev.sourceline}: hostdev"
+    source = hostdev.find("./source/address")
+    if source is None:
+        raise InputError(
+            place, "it has no <source><address/></source>", "write the host function's address"
+        )
+    alias = hostdev.find("./alias")
+    return PresentHostdev(
+        source=_read_source(hostdev, source, f"{place}/source/address"),
+        alias=alias.get("name") if alias is not None else None,
+        guest_address=guest_address(hostdev, place),
+        managed=hostdev.get("managed"),
+        line=hostdev.sourceline,
+    )
+
+
+def _read_source(hostdev: Element, source: Element, place: str) -> HostSource:
+    if hostdev.get("type") == "pci":
+        return parse_address_element(source, place)
+    try:
+        return parse_mdev_uuid(source.get("uuid", ""))
+    except ValueError as error:
+        what, _, fix = str(error).partition("; ")
+        raise InputError(f"{place}/@uuid", what, fix) from None
+
+
+def guest_address(device: Element, place: str) -> PciAddress | None:
+    """The PCI address that a device or controller has in the guest; None without one."""
+    address = device.find("./address")
+    if address is None or address.get("type") != "pci":
+        return None
+    # <address type='pci'/> asks for a PCI address of libvirt's choice.
+    if not any(address.get(part) for part in ("domain", "bus", "slot", "function")):
+        return None
+    return parse_address_element(address, f"{place}/address")
+
+
+def parse_address_element(address: Element, place: str) -> PciAddress:
+    """Read libvirt's four attributes, each a number by its prefix; one that is missing is 0.
+
+    Raises:
+        InputError: An attribute is no number, or out of range.
+    """
+    numbers = {}
+    for part in ("domain", "bus", "slot", "function"):
+        text = address.get(part, "0")
+        try:
+            numbers[part] = parse_number(text)
+        except ValueError:
+            raise InputError(
+                f"{place}/@{part}", f"{text!r} is not a number", "write e.g. 0x1f or 31"
+            ) from None
+    try:
+        return PciAddress(**numbers)
+    except ValueError as error:
+        raise InputError(place, str(error), "write an address that a PCI bus has") from None
+
+
+def parse_number(text: str) -> int:
+    """Read a number as libvirt does (virStrToLong_ui with base 0: 0x is hex, a leading 0 octal)."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == "0" and text[1] in "01234567":
+        return int(text, 8)
+    return int(text, 0)
+
+
+def read_topology(root: Element, where: str = "domain XML") -> GuestTopology:
+    """Read what a plan must go round: everything but the hostdevs of ours.
+
+    Raises:
+        InputError: A guest address or a controller index cannot be read.
+    """
+    machine, machine_type = _machine(root)
+    ours = set(passed_hostdevs(root))
+    devices = root.find("./devices")
+    controllers: dict[int, GuestController] = {}
+    taken: dict[PciAddress, str] = {}
+    for device in devices if devices is not None else ():
+        if not isinstance(device.tag, str) or device in ours:
+            continue
+        place = f"{where}:{device.sourceline}: {device.tag}"
+        address = guest_address(device, place)
+        if address is not None:
+            taken.setdefault(address, _name_of(device))
+        if device.tag == "controller" and device.get("type") == "pci":
+            controller = _read_controller(device, address, place)
+            controllers[controller.index] = controller
+    ports, root_slots = waiting(devices, machine) if devices is not None else (0, 0)
+    return GuestTopology(machine, machine_type, controllers, taken, ports, root_slots)
+
+
+def _read_controller(device: Element, address: PciAddress | None, place: str) -> GuestController:
+    text = device.get("index", "")
+    try:
+        index = parse_number(text)
+    except ValueError:
+        raise InputError(
+            f"{place}/@index", f"{text!r} is not a number", "number the PCI controllers from 0"
+        ) from None
+    return GuestController(index, device.get("model", ""), address)
+
+
+def _machine(root: Element) -> tuple[Machine, str]:
+    os_type = root.find("./os/type")
+    arch = os_type.get("arch", "x86_64") if os_type is not None else "x86_64"
+    machine = os_type.get("machine", "") if os_type is not None else ""
+    if arch in _X86:
+        if machine == "q35" or machine.startswith("pc-q35"):
+            return Machine.Q35, machine
+        if machine in ("", "pc") or machine.startswith(("pc-i440fx", "pc-0.", "pc-1.")):
+            return Machine.I440FX, machine or "pc"
+    elif arch in _VIRT_ARCHITECTURES and (machine == "virt" or machine.startswith("virt-")):
+        return Machine.VIRT, machine
+    return Machine.OTHER, machine or arch
+
+
+def _name_of(device: Element) -> str:
+    """Name a device for a message: tag, and what tells it from its like."""
+    target = device.find("./target")
+    alias = device.find("./alias")
+    detail = (
+        (alias.get("name") if alias is not None else None)
+        or (target.get("dev") if target is not None else None)
+        or " ".join(filter(None, (device.get("type"), device.get("model"), device.get("index"))))
+    )
+    return f"{device.tag!s} {detail}".strip()
+
+
+def other_aliases(root: Element) -> Iterator[str]:
+    """The aliases of all devices that are not hostdevs of ours."""
+    ours = set(passed_hostdevs(root))
+    for alias in root.iterfind("./devices/*/alias"):
+        if alias.getparent() not in ours and alias.get("name"):
+            yield alias.get("name", "")

@@ -1,0 +1,69 @@
+"""Files in and out: bounded when read, whole or not at all when written."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from launcher_hook.errors import InputError
+
+
+def read_file(name: str, most_bytes: int) -> bytes:
+    """Read a file, or stdin for ``-``; one byte more than allowed is enough to refuse it.
+
+    Raises:
+        InputError: It cannot be read, or is larger.
+    """
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(most_bytes + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(most_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(
+            name, f"it cannot be read: {reason}", "give the path of a readable file"
+        ) from None
+    if len(data) > most_bytes:
+        raise InputError(
+            name, f"it is larger than {most_bytes} bytes", "see whether it is the right file"
+        )
+    return data
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace a file's content in one step; on any failure the old file stays whole.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    temporary = None
+    try:
+        target = path.resolve()
+        if target.exists() and not target.is_file():  # /dev/stdout, a pipe: nothing to replace
+            target.write_bytes(data)
+            return
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), mode)
+        Path(temporary).replace(target)
+    except (OSError, ValueError) as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(
+            f"-o {path}", f"it cannot be written: {reason}", "give a path in a writable directory"
+        ) from None
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,133 @@
+"""The story of the program: read, decide, write, check."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+from launcher_hook.assign import AliasBook, assign_devices
+from launcher_hook.companions import add_companions, check_host
+from launcher_hook.domain.document import Element, parse_domain, print_domain
+from launcher_hook.domain.edit import put_plan
+from launcher_hook.domain.inspect import (
+    other_aliases,
+    passed_hostdevs,
+    read_hostdev,
+    read_topology,
+)
+from launcher_hook.model import (
+    Allocation,
+    GuestPlan,
+    GuestTopology,
+    HostFacts,
+    PresentHostdev,
+    Settings,
+)
+from launcher_hook.plan import plan_guest
+from launcher_hook.schema.checks import check_written
+from launcher_hook.schema.find import SchemaSet
+from launcher_hook.sysfs import HostTree
+from launcher_hook.vmi import Vmi
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that decides what a domain will look like.
+
+    Attributes:
+        domain_xml: As the launcher or ``virsh dumpxml`` gives it.
+        where: The domain's name in messages.
+        vmi: An empty one where there is none.
+        allocations: By variable; empty in a stock sidecar.
+        host: The node's ``/sys``; ``HostTree(None)`` where there is none.
+        settings: The merged configuration.
+    """
+
+    domain_xml: bytes
+    where: str = "domain XML"
+    vmi: Vmi = field(default_factory=Vmi)
+    allocations: Mapping[str, Allocation] = field(default_factory=dict)
+    host: HostTree = field(default_factory=lambda: HostTree(None))
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is decided for a domain, before anything is written."""
+
+    plan: GuestPlan
+    topology: GuestTopology
+    facts: HostFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A domain with its devices.
+
+    Attributes:
+        xml: The input's own bytes where nothing had to change.
+        warnings: Faults in the document that were there before us.
+    """
+
+    xml: bytes
+    decision: Decision
+    warnings: tuple[str, ...]
+
+
+def render_domain(inputs: Inputs, schemas: SchemaSet, *, explain: bool = False) -> Rendered:
+    """Give a domain its passed-through devices: read, decide, write, check.
+
+    Args:
+        inputs: The domain and all that decides.
+        schemas: What the result is checked against.
+        explain: Whether faults that were there before are named in the warnings (slower).
+
+    Raises:
+        HookError: In one of its branches; nothing has been written then.
+    """
+    tree = parse_domain(inputs.domain_xml, inputs.where)
+    root = tree.getroot()
+    present = _read_present(root, inputs.where)
+    decision = _decide(root, [hostdev for _, hostdev in present], inputs)
+    before = deepcopy(root)
+    written = put_plan(root, decision.plan, present, inputs.settings)
+    warnings = check_written(written, before, root, schemas, explain_before=explain)
+    changed = bool(written) and print_domain(tree, b"") != print_domain(before.getroottree(), b"")
+    xml = print_domain(tree, inputs.domain_xml) if changed else inputs.domain_xml
+    return Rendered(xml, decision, tuple(str(fault) for fault in warnings))
+
+
+def plan_domain(inputs: Inputs) -> Decision:
+    """Decide what a domain would get, and write nothing.
+
+    Raises:
+        HookError: As for ``render_domain``.
+    """
+    root = parse_domain(inputs.domain_xml, inputs.where).getroot()
+    return _decide(root, [hostdev for _, hostdev in _read_present(root, inputs.where)], inputs)
+
+
+def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostdev]]:
+    return [(element, read_hostdev(element, where)) for element in passed_hostdevs(root)]
+
+
+def _decide(root: Element, present: Sequence[PresentHostdev], inputs: Inputs) -> Decision:
+    topology = read_topology(root, inputs.where)
+    aliases = AliasBook(other_aliases(root))
+    assigned = assign_devices(inputs.vmi.requests, inputs.allocations, present, aliases)
+    facts = inputs.host.facts(assignment.source for assignment in assigned)
+    assigned = add_companions(assigned, facts, inputs.settings, aliases)
+    check_host(assigned, facts, inputs.settings)
+    plan = plan_guest(assigned, topology, inputs.settings)
+    for placement in plan.placements:
+        log.info(
+            "%s %s at %s: %s; %s",
+            placement.assignment.alias,
+            placement.assignment.source,
+            placement.guest_address or "libvirt's choice",
+            placement.assignment.why,
+            placement.why,
+        )
+    return Decision(plan, topology, facts)

@@ -1,0 +1,163 @@
+"""A plan for people and programs: table, tree, JSON."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from launcher_hook.model import HostFacts, HostFunction, Placement
+from launcher_hook.pci import PciAddress
+from launcher_hook.pciids import PciNames
+from launcher_hook.render import Decision
+
+_COLUMNS = ("device", "alias", "host", "class", "name", "group", "numa", "guest", "why")
+
+
+def print_table(decision: Decision, names: PciNames) -> str:
+    """One line a device; ``-`` is "not known"."""
+    rows = [_COLUMNS]
+    for row in _rows(decision, names):
+        rows.append(
+            (
+                row["device"] or "-",
+                row["alias"],
+                row["host"],
+                row["class"] or "-",
+                row["name"] or "-",
+                _text(row["iommu_group"]),
+                _text(row["numa_node"]),
+                row["guest"] or "libvirt's",
+                f"{row['assigned']}; {row['placed']}",
+            )
+        )
+    if len(rows) == 1:
+        return "no devices\n"
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
+    lines = (
+        "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]))
+        for row in rows
+    )
+    return "\n".join(lines) + "\n"
+
+
+def print_json(decision: Decision, names: PciNames) -> str:
+    """The table's facts, for programs; null is "not known"."""
+    topology = decision.topology
+    document = {
+        "machine": topology.machine_type,
+        "devices": list(_rows(decision, names)),
+        "rootPorts": [
+            {"index": port.index, "guest": str(port.address) if port.address else None}
+            for port in decision.plan.root_ports
+        ],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _rows(decision: Decision, names: PciNames) -> Iterator[dict[str, Any]]:
+    for placement in decision.plan.placements:
+        assignment = placement.assignment
+        function = _function(placement, decision.facts)
+        yield {
+            "device": assignment.name,
+            "alias": assignment.alias,
+            "host": str(assignment.source),
+            "class": _class_name(function, names),
+            "name": _device_name(function, names),
+            "iommu_group": function.iommu_group if function else None,
+            "numa_node": function.numa_node if function else None,
+            "guest": str(placement.guest_address) if placement.guest_address else None,
+            "multifunction": placement.multifunction,
+            "assigned": assignment.why,
+            "placed": placement.why,
+        }
+
+
+def _function(placement: Placement, facts: HostFacts) -> HostFunction | None:
+    address = placement.assignment.host_address
+    return facts.functions.get(address) if address is not None else None
+
+
+def _class_name(function: HostFunction | None, names: PciNames) -> str | None:
+    if function is None or function.class_code is None:
+        return None
+    return names.class_name(function.class_code)
+
+
+def _device_name(function: HostFunction | None, names: PciNames) -> str | None:
+    if function is None or function.vendor_id is None or function.device_id is None:
+        return None
+    ids = f"{function.vendor_id:04x}:{function.device_id:04x}"
+    return names.device_name(function.vendor_id, function.device_id) or ids
+
+
+def _text(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def print_tree(decision: Decision, names: PciNames) -> str:
+    """The guest's PCI tree as ``lspci -tv`` draws it, with the devices that we place.
+
+    Bus numbers are libvirt's controller indexes; the guest's firmware numbers its buses itself.
+    """
+    by_slot: dict[tuple[int, int], list[Placement]] = defaultdict(list)
+    for placement in decision.plan.placements:
+        address = placement.guest_address
+        if address is not None:
+            by_slot[(address.bus, address.slot)].append(placement)
+    roots: list[tuple[PciAddress | None, list[str]]] = []
+    ports = {port.index: port.address for port in decision.plan.root_ports}
+    for index, controller in decision.topology.controllers.items():
+        ports.setdefault(index, controller.address)
+    for (bus, _), placements in sorted(by_slot.items()):
+        placements.sort(key=lambda placement: placement.guest_address or PciAddress(0, 0, 0, 0))
+        if bus == 0:
+            roots.extend(
+                (placement.guest_address, [_leaf(placement, decision, names)])
+                for placement in placements
+            )
+        else:
+            lines = [_leaf(placement, decision, names) for placement in placements]
+            roots.append((ports.get(bus), _behind_port(bus, ports.get(bus), lines)))
+    far = PciAddress(0, 0xFF, 0, 0)
+    roots.sort(key=lambda root: root[0] or far)
+    lines = list(_draw(f"-[0000:00 {decision.topology.machine_type}]-", [r[1] for r in roots]))
+    left = [p for p in decision.plan.placements if p.guest_address is None]
+    lines.extend(f"  libvirt's choice: {_describe(p, decision, names)}" for p in left)
+    return "\n".join(lines) + "\n" if lines else "no devices\n"
+
+
+def _behind_port(bus: int, port: PciAddress | None, leaves: Sequence[str]) -> list[str]:
+    head = f"{port.slot:02x}.{port.function}" if port is not None else "??.?"
+    return list(_draw(f"{head}-[{bus:02x}]-", [[leaf] for leaf in leaves]))
+
+
+def _draw(head: str, branches: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Draw branches to the right of a head, as lspci does: ``-+-``, `` +-``, `` \\-``."""
+    pad = " " * len(head)
+    for position, branch in enumerate(branches):
+        last = position == len(branches) - 1
+        if len(branches) == 1:
+            joint, below = "--", "  "
+        elif position == 0:
+            joint, below = "+-", "| "
+        else:
+            joint, below = ("\\-", "  ") if last else ("+-", "| ")
+        yield (head if position == 0 else pad) + joint + branch[0]
+        for line in branch[1:]:
+            yield pad + below + line
+
+
+def _leaf(placement: Placement, decision: Decision, names: PciNames) -> str:
+    address = placement.guest_address
+    assert address is not None
+    return f"{address.slot:02x}.{address.function}  {_describe(placement, decision, names)}"
+
+
+def _describe(placement: Placement, decision: Decision, names: PciNames) -> str:
+    assignment = placement.assignment
+    function = _function(placement, decision.facts)
+    known = filter(None, (_class_name(function, names), _device_name(function, names)))
+    details = ": ".join(known)
+    text = f"{assignment.alias} = {assignment.source}"
+    return f"{text}  {details}" if details else text

@@ -1,0 +1,254 @@
+"""What is free in a guest, and what libvirt will need for the other devices. Pure.
+
+libvirt gives a device without address the lowest free place, and it gives places out after the
+hook has answered. Whatever we take below what it needs moves somebody else's disk or NIC, so we
+stay above it. Read in libvirt 9.0 and 11.3, src/qemu/qemu_domain_address.c
+(qemuDomainAssignPCIAddresses) and src/conf/domain_addr.c, and measured in
+tests/test_real_libvirt.py:
+
+- PCIe machines: every device gets a ``pcie-root-port`` of its own, by rising controller index.
+  Gaps in the indexes are filled with root ports. The ports themselves go to the root bus by index,
+  eight to a slot, into the lowest free slots.
+- i440fx: every device gets a slot of bus 0, the lowest free one first; one slot more is kept for
+  a bridge, and when it is not there libvirt adds a bridge that moves everything.
+"""
+
+from launcher_hook.errors import PlanError
+from launcher_hook.model import GuestController, GuestTopology, Machine
+from launcher_hook.pci import MAX_BUS, MAX_FUNCTION, MAX_SLOT, PciAddress
+
+FIRST_INDEX = 24
+"""Our root ports begin here even in a small guest, so that a disk more does not renumber a GPU."""
+
+FUNCTIONS_A_SLOT = MAX_FUNCTION + 1
+
+# Where libvirt or QEMU put the machine's own devices, or look first for a certain device.
+_RESERVED = {
+    Machine.Q35: {0x00: "host bridge", 0x01: "primary video", 0x1B: "ICH9 sound", 0x1F: "ICH9 LPC"},
+    Machine.I440FX: {0x00: "host bridge", 0x01: "PIIX3", 0x02: "primary video"},
+    Machine.VIRT: {0x00: "host bridge"},
+}
+# ICH9 USB (0x1d, then 0x1a) and the DMI bridge (0x1e) go elsewhere when their slot is taken: we
+# take it only when a pin says so.
+_AVOIDED = {Machine.Q35: (0x1A, 0x1D, 0x1E), Machine.I440FX: (), Machine.VIRT: ()}
+
+_FIRST_SLOT = 0x08
+"""Of hostdevs on the root bus: the classic place."""
+_FIRST_PORT_SLOT = 0x10
+"""Of our root ports: leaves libvirt 14 slots of eight ports."""
+
+_ONE_SLOT = ("pcie-root-port", "pcie-switch-downstream-port")
+_CONVENTIONAL = {"pci-bridge": 1, "pcie-to-pci-bridge": 1, "dmi-to-pci-bridge": 0}
+"""Lowest slot of each bus that takes plain devices."""
+
+
+class GuestRoom:
+    """Places of one guest, each given out once.
+
+    Args:
+        topology: The guest without our devices.
+        ours: Guest addresses that our devices have already.
+    """
+
+    def __init__(self, topology: GuestTopology, ours: set[PciAddress]) -> None:
+        self._topology = topology
+        self._machine = topology.machine
+        self._ours = set(ours)
+        self._new_ports: dict[int, PciAddress | None] = {}
+        highest = max(
+            [0, *topology.controllers, *(address.bus for address in (*topology.taken, *ours))]
+        )
+        # An upper bound of what libvirt would use by itself.
+        self._highest_foreign = highest + topology.waiting
+
+    def owner_of(self, address: PciAddress) -> str | None:
+        """Who has this guest address; None where it is free of others."""
+        return self._topology.taken.get(address)
+
+    def free_function(self, slot: PciAddress) -> PciAddress | None:
+        """Give the lowest free function of a guest slot, or None."""
+        for function in range(FUNCTIONS_A_SLOT):
+            address = slot.with_function(function)
+            if address not in self._ours and address not in self._topology.taken:
+                self._ours.add(address)
+                return address
+        return None
+
+    # Pins
+
+    def pin(self, address: PciAddress, where: str) -> None:
+        """Take the place that a user asked for.
+
+        Raises:
+            PlanError: It is reserved, taken, or impossible, or libvirt needs it for others.
+        """
+        owner = self.owner_of(address)
+        if owner is not None:
+            raise PlanError(where, f"'{address}' is that of {owner}", self._advice())
+        if address in self._ours:
+            raise PlanError(
+                where, f"'{address}' is that of another passed-through device", self._advice()
+            )
+        if address.domain != 0:
+            raise PlanError(where, f"'{address}': a guest has PCI domain 0 only", self._advice())
+        if address.bus == 0:
+            self._check_root_slot(address, where)
+        else:
+            self._check_bus(address, where)
+        self._ours.add(address)
+
+    def _check_root_slot(self, address: PciAddress, where: str) -> None:
+        reserved = _RESERVED[self._machine].get(address.slot)
+        if reserved is not None:
+            raise PlanError(
+                where,
+                f"'{address}': slot {address.slot:#04x} is reserved for the {reserved}",
+                self._advice(),
+            )
+        if address.slot in self._foreign_slots():
+            raise PlanError(
+                where,
+                f"'{address}': libvirt will need slot {address.slot:#04x} for other devices, "
+                "which would move",
+                self._advice(),
+            )
+
+    def _check_bus(self, address: PciAddress, where: str) -> None:
+        controller = self._topology.controllers.get(address.bus)
+        lowest, highest = self._slots_of(controller, where, address)
+        if not lowest <= address.slot <= highest:
+            allowed = "slot 0 only" if highest == 0 else f"slots {lowest:#04x} to {highest:#04x}"
+            raise PlanError(where, f"'{address}': bus {address.bus:#04x} has {allowed}", "mend it")
+        if controller is None:
+            if address.bus <= self._highest_foreign:
+                raise PlanError(
+                    where,
+                    f"'{address}': libvirt will need bus {address.bus:#04x} for other devices, "
+                    "which would move",
+                    self._advice(),
+                )
+            self._new_ports.setdefault(address.bus, None)
+        elif address.bus in self._foreign_buses():
+            raise PlanError(
+                where,
+                f"'{address}': libvirt will give bus {address.bus:#04x} to a device that has no "
+                "address yet",
+                self._advice(),
+            )
+
+    def _slots_of(
+        self, controller: GuestController | None, where: str, address: PciAddress
+    ) -> tuple[int, int]:
+        if controller is None:
+            if self._machine is Machine.I440FX:
+                raise PlanError(
+                    where,
+                    f"'{address}': there is no controller with index {address.bus}, and machine "
+                    f"{self._topology.machine_type!r} has no PCIe ports to add",
+                    self._advice(),
+                )
+            return (0, 0)
+        if controller.model in _ONE_SLOT:
+            return (0, 0)
+        if controller.model in _CONVENTIONAL:
+            return (_CONVENTIONAL[controller.model], MAX_SLOT)
+        raise PlanError(
+            where,
+            f"'{address}': bus {address.bus:#04x} is a {controller.model or 'controller'}, which "
+            "takes no devices",
+            self._advice(),
+        )
+
+    def _advice(self) -> str:
+        if self._machine is Machine.I440FX:
+            free = self._free_root_slots()
+            return f"pin to 0000:00:{free[0]:02x}.0" if free else "this guest has no free slot"
+        bus = max(FIRST_INDEX, self._highest_foreign + 1)
+        if bus > MAX_BUS:
+            return "this guest has no free bus"
+        return f"pin to 0000:{bus:02x}:00.0 or a higher bus"
+
+    # Places of our choice
+
+    def next_root_slot(self) -> PciAddress | None:
+        """Give function 0 of the next slot of the root bus for a device; None when it is full."""
+        free = self._free_root_slots()
+        if not free:
+            return None
+        address = PciAddress(0, 0, free[0], 0)
+        self._ours.add(address)
+        return address
+
+    def _free_root_slots(self) -> list[int]:
+        taken = self._taken_root_slots() | self._foreign_slots()
+        unwanted = {*_RESERVED[self._machine], *_AVOIDED[self._machine]}
+        return [slot for slot in range(_FIRST_SLOT, MAX_SLOT + 1) if slot not in taken | unwanted]
+
+    def next_bus(self) -> PciAddress | None:
+        """Give the one slot of a new root port's bus; None when there are no numbers left."""
+        used = [index for index in self._new_ports if index >= FIRST_INDEX]
+        index = max([FIRST_INDEX, self._highest_foreign + 1, *(index + 1 for index in used)])
+        if index > MAX_BUS:
+            return None
+        self._new_ports[index] = None
+        address = PciAddress(0, index, 0, 0)
+        self._ours.add(address)
+        return address
+
+    def place_ports(self) -> dict[int, PciAddress] | None:
+        """Give every new root port its place on the root bus, by index; None when it is full."""
+        indexes = sorted(self._new_ports)
+        if not indexes:
+            return {}
+        unwanted = {*_RESERVED[self._machine], *_AVOIDED[self._machine]}
+        closed = self._taken_root_slots() | self._foreign_slots() | unwanted
+        upward = range(_FIRST_PORT_SLOT, MAX_SLOT + 1)
+        downward = range(_FIRST_PORT_SLOT - 1, 0, -1)
+        places = [
+            PciAddress(0, 0, slot, function)
+            for slot in (*upward, *downward)
+            if slot not in closed
+            for function in range(FUNCTIONS_A_SLOT)
+        ]
+        if len(places) < len(indexes):
+            return None
+        return dict(zip(indexes, places, strict=False))
+
+    # What libvirt will need
+
+    def _taken_root_slots(self) -> set[int]:
+        return {
+            address.slot for address in (*self._topology.taken, *self._ours) if address.bus == 0
+        }
+
+    def _foreign_buses(self) -> set[int]:
+        """The empty buses that libvirt will fill first."""
+        used = {address.bus for address in (*self._topology.taken, *self._ours)}
+        empty = [
+            index
+            for index, controller in sorted(self._topology.controllers.items())
+            if controller.model in _ONE_SLOT and index not in used
+        ]
+        return set(empty[: self._topology.waiting])
+
+    def _foreign_slots(self) -> set[int]:
+        """The root bus's slots that libvirt will fill: with ports, or with devices on i440fx.
+
+        Ports that libvirt adds only to fill the gap up to our indexes come after these, and go
+        round whatever we have taken.
+        """
+        topology = self._topology
+        count = topology.waiting_on_root
+        if self._machine is Machine.I440FX:
+            count += topology.waiting + 1
+        else:
+            controllers = topology.controllers
+            ports = sum(
+                1
+                for index in range(1, self._highest_foreign + 1)
+                if index not in controllers or controllers[index].address is None
+            )
+            count += -(-ports // FUNCTIONS_A_SLOT)
+        closed = self._taken_root_slots() | set(_RESERVED[self._machine])
+        free = [slot for slot in range(1, MAX_SLOT + 1) if slot not in closed]
+        return set(free[:count])

@@ -1,0 +1,182 @@
+"""Which host device backs which request."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher_hook.assign import AliasBook, assign_devices
+from launcher_hook.env import parse_allocations
+from launcher_hook.errors import InputError
+from launcher_hook.model import Assignment, DeviceRequest, HostSource, PresentHostdev
+from launcher_hook.pci import PciAddress
+
+A, B, C = (PciAddress.parse(f"0000:{bus}:00.0") for bus in ("3b", "86", "af"))
+UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+
+
+def gpu(name: str, resource: str | None = "x/A", index: int = 0) -> DeviceRequest:
+    return DeviceRequest("gpu", name, resource, f"gpus[{index}] {name}")
+
+
+def hostdev(source: HostSource, alias: str | None = None) -> PresentHostdev:
+    return PresentHostdev(source, alias, None)
+
+
+def assign(
+    requests: Sequence[DeviceRequest] = (),
+    environ: Mapping[str, str] | None = None,
+    present: Sequence[PresentHostdev] = (),
+    other_aliases: Sequence[str] = (),
+) -> tuple[Assignment, ...]:
+    return assign_devices(
+        requests, parse_allocations(environ or {}), present, AliasBook(other_aliases)
+    )
+
+
+def pairs(assignments: Sequence[Assignment]) -> list[tuple[str | None, HostSource, str]]:
+    return [(a.name, a.source, a.alias) for a in assignments]
+
+
+def test_each_request_takes_the_next_address_of_its_variable() -> None:
+    assigned = assign([gpu("g0"), gpu("g1")], {"PCI_RESOURCE_X_A": f"{C},{A}"})
+    assert pairs(assigned) == [("g0", C, "ua-gpu-g0"), ("g1", A, "ua-gpu-g1")]
+
+
+def test_an_address_taken_is_gone_from_every_other_variable() -> None:
+    assigned = assign(
+        [gpu("g0", "x/A"), gpu("g1", "x/B")],
+        {"PCI_RESOURCE_X_A": str(A), "PCI_RESOURCE_X_B": f"{A},{B}"},
+    )
+    assert [a.source for a in assigned] == [A, B]
+
+
+def test_a_hostdev_with_that_source_is_adopted_and_keeps_its_alias() -> None:
+    present = hostdev(A, "ua-mine")
+    (assigned,) = assign([gpu("g0")], {"PCI_RESOURCE_X_A": str(A)}, [present])
+    assert assigned.present is present
+    assert assigned.alias == "ua-mine"
+
+
+def test_what_the_launcher_has_decided_stands() -> None:
+    # The variable's order says A for g0; the launcher gave it B.
+    assigned = assign(
+        [gpu("g0"), gpu("g1")],
+        {"PCI_RESOURCE_X_A": f"{A},{B}"},
+        [hostdev(B, "ua-gpu-g0"), hostdev(A, "ua-gpu-g1")],
+    )
+    assert pairs(assigned) == [("g0", B, "ua-gpu-g0"), ("g1", A, "ua-gpu-g1")]
+
+
+def test_without_variables_the_hostdevs_are_the_assignment() -> None:
+    assigned = assign([gpu("g0")], {}, [hostdev(A, "ua-gpu-g0"), hostdev(B, "ua-sriov-net1")])
+    assert pairs(assigned) == [("g0", A, "ua-gpu-g0"), (None, B, "ua-sriov-net1")]
+
+
+def test_an_sriov_interface_has_a_guest_slot_of_its_own() -> None:
+    (assigned,) = assign(present=[hostdev(A, "ua-sriov-net1")])
+    assert assigned.own_slot
+    assert assigned.why == "SR-IOV interface, by the launcher"
+
+
+def test_an_alias_that_libvirt_drops_is_replaced_by_one_that_it_keeps() -> None:
+    (assigned,) = assign([gpu("g-1.x")], {}, [hostdev(A, "ua-gpu-g-1.x")])
+    assert assigned.alias == "ua-gpu-g-1-x"
+
+
+def test_hostdevs_whose_alias_was_dropped_are_found_by_their_order() -> None:
+    assigned = assign(
+        [gpu("a.1", index=0), gpu("b", index=1), gpu("c.2", index=2)],
+        {},
+        [hostdev(C), hostdev(B, "ua-gpu-b"), hostdev(A)],
+    )
+    assert pairs(assigned) == [
+        ("a.1", C, "ua-gpu-a-1"),
+        ("b", B, "ua-gpu-b"),
+        ("c.2", A, "ua-gpu-c-2"),
+    ]
+
+
+def test_what_no_request_claims_is_attached_too_in_host_address_order() -> None:
+    assigned = assign(environ={"PCI_RESOURCE_B": f"{C},{A}", "PCI_RESOURCE_A": str(B)})
+    assert pairs(assigned) == [
+        (None, A, "ua-pci-0000-3b-00-0"),
+        (None, B, "ua-pci-0000-86-00-0"),
+        (None, C, "ua-pci-0000-af-00-0"),
+    ]
+    assert assigned[0].why == "PCI_RESOURCE_B, claimed by no entry of the VMI"
+
+
+def test_a_mediated_device_backs_a_request_that_has_no_function_left() -> None:
+    assigned = assign(
+        [gpu("g0"), gpu("g1")],
+        {"MDEV_PCI_RESOURCE_X_A": UUID, "PCI_RESOURCE_X_A": str(A)},
+    )
+    assert [a.source for a in assigned] == [A, UUID]
+    assert assigned[1].own_slot
+
+
+@pytest.mark.parametrize(
+    ("display", "ramfb", "written"),
+    [
+        (None, None, ("on", "on")),
+        (True, None, ("on", None)),
+        (True, True, ("on", "on")),
+        (True, False, ("on", "off")),
+        (False, True, ("off", "off")),
+    ],
+)
+def test_a_vgpus_display_is_what_the_launcher_would_write(
+    display: bool | None, ramfb: bool | None, written: tuple[str | None, str | None]
+) -> None:
+    request = DeviceRequest("gpu", "v", "x/A", "gpus[0]", display, ramfb)
+    (assigned,) = assign([request], {"MDEV_PCI_RESOURCE_X_A": UUID})
+    assert (assigned.display, assigned.ramfb) == written
+
+
+def test_a_host_device_has_no_display() -> None:
+    request = DeviceRequest("hostdevice", "v", "x/A", "hostDevices[0]")
+    (assigned,) = assign([request], {"MDEV_PCI_RESOURCE_X_A": UUID})
+    assert (assigned.display, assigned.ramfb) == (None, None)
+
+
+def test_aliases_are_unique_among_all_devices() -> None:
+    assigned = assign(
+        environ={"PCI_RESOURCE_A": str(A)}, other_aliases=["ua-pci-0000-3b-00-0", "ua-disk"]
+    )
+    assert assigned[0].alias == "ua-pci-0000-3b-00-0-2"
+
+
+@pytest.mark.parametrize(
+    ("requests", "environ", "message"),
+    [
+        ([gpu("g0")], {}, r"'g0'\): PCI_RESOURCE_X_A is not set, and the domain has no hostdev "
+         r"'ua-gpu-g0'; have 'x/A' allocated to the pod, or give --env PCI_RESOURCE_X_A="),
+        ([gpu("g0")], {"PCI_RESOURCE_X_A": ""}, "has 0 device.s., and none is left for it; have "
+         "the pod allocated one 'x/A' more, or drop the entry"),
+        ([gpu("g0"), gpu("g1")], {"PCI_RESOURCE_X_A": str(A)}, "'g1'.: PCI_RESOURCE_X_A has 1 "
+         "device.s., and none is left"),
+        ([gpu("g0", None)], {}, "it is a DRA claim, and the domain has no hostdev 'ua-gpu-g0'; "
+         "give the domain that the launcher wrote"),
+    ],
+)  # fmt: skip
+def test_a_request_that_nothing_backs_is_refused(
+    requests: list[DeviceRequest], environ: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        assign(requests, environ)
+
+
+def test_two_hostdevs_with_one_source_are_refused() -> None:
+    with pytest.raises(InputError, match="take one of the two out"):
+        assign(present=[hostdev(A, "ua-a"), hostdev(A, "ua-b")])
+
+
+@given(st.permutations(["PCI_RESOURCE_X_A", "PCI_RESOURCE_X_B", "PCI_RESOURCE_X_C"]), st.data())
+def test_the_order_of_the_variables_does_not_matter(order: list[str], data: st.DataObject) -> None:
+    environ = {
+        name: ",".join(map(str, data.draw(st.lists(st.sampled_from([A, B, C]), unique=True))))
+        for name in sorted(order)
+    }
+    assert assign(environ={name: environ[name] for name in order}) == assign(environ=environ)

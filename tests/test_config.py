@@ -1,0 +1,82 @@
+"""The configuration: its sources in order, and a message for each thing that is not in it."""
+
+import pytest
+
+from launcher_hook.config import describe_keys, read_settings
+from launcher_hook.errors import InputError
+from launcher_hook.model import Settings
+from launcher_hook.pci import PciAddress
+
+
+def test_without_sources_the_defaults_hold() -> None:
+    assert read_settings() == Settings(
+        layout="auto", managed="yes", companions="attach", slots={}
+    )
+
+
+def test_a_later_source_wins_and_slots_are_merged() -> None:
+    settings = read_settings(
+        ("file", b'layout: root-port\nmanaged: no\nslots: {a: "0000:00:08.0", b: 0000:00:09.0}'),
+        ("annotation", '{"layout": "root-bus", "slots": {"b": "0000:00:0a.0"}}'),
+        ["companions=ignore", "slots.c=0000:00:0B.0", "slots.0000:86:00.0=0000:40:00.0"],
+    )
+    assert settings == Settings(
+        layout="root-bus",
+        managed="no",
+        companions="ignore",
+        slots={
+            "a": PciAddress(0, 0, 8, 0),
+            "b": PciAddress(0, 0, 10, 0),
+            "c": PciAddress(0, 0, 11, 0),
+            "0000:86:00.0": PciAddress(0, 0x40, 0, 0),
+        },
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"# only words\n", b"{}"])
+def test_an_empty_file_says_nothing(content: bytes) -> None:
+    assert read_settings(("file", content)) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("compannions=ignore", "compannions: there is no such key; write 'companions'"),
+        ("zzz=1", "zzz: there is no such key; the keys are layout, companions, managed, slots"),
+        ("layout=rootbus", "layout: 'rootbus' is not allowed; write 'auto', 'root-port' or"),
+        ("managed=maybe", "managed: 'maybe' is not allowed; write 'yes', 'no' or 'keep'"),
+        ("slots=3", "slots: "),
+        ("slots.gpu0=08.0", "slots.gpu0: '08.0' is not a PCI address; write domain:bus:slot"),
+        ("slots.gpu0=[1]", r"slots.gpu0: \['1'\] is not a guest address; write domain:bus"),
+        ("slots.gpu0=", "slots.gpu0: None is not a guest address; write domain:bus"),
+        ("layout", "'layout' is not key=value; write e.g. --set layout=root-bus"),
+        ("=x", "is not key=value"),
+        ("slots.=x", "is not key=value"),
+        ("layout=[", "it is not YAML: .*; mend the YAML"),
+    ],
+)
+def test_a_wrong_assignment_is_refused_with_what_is_right(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"--set .*{message}"):
+        read_settings(assignments=[text])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"just words", "cfg: 'just words' is not a mapping; write lines of 'key: value'"),
+        (b"- a", r"cfg: \['a'\] is not a mapping"),
+        (b"a: &x 1\nb: *x", "aliases .* are not taken; write the value out"),
+        (b"\xff", "cfg: it is not YAML"),
+        (b" " * (1024 * 1024 + 1), "cfg: it has 1048577 bytes; give a configuration below 1 MiB"),
+    ],
+    ids=["words", "list", "alias", "encoding", "size"],
+)
+def test_a_file_that_is_no_configuration_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_settings(("cfg", content))
+
+
+def test_each_key_is_described() -> None:
+    keys = list(describe_keys())
+    assert [key for key, _, _ in keys] == ["layout", "companions", "managed", "slots"]
+    assert all(meaning.endswith(".") for _, _, meaning in keys)

@@ -1,0 +1,379 @@
+"""Guest slots: layouts, pins, what stays, what does not fit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher_hook.errors import InputError, PlanError
+from launcher_hook.model import (
+    Assignment,
+    GuestController,
+    GuestPlan,
+    GuestTopology,
+    Layout,
+    Machine,
+    PresentHostdev,
+    Settings,
+)
+from launcher_hook.pci import PciAddress
+from launcher_hook.plan import plan_guest
+
+Q35 = GuestTopology(Machine.Q35, "q35", {}, {}, waiting=8, waiting_on_root=0)
+I440FX = replace(Q35, machine=Machine.I440FX, machine_type="pc")
+S390X = replace(Q35, machine=Machine.OTHER, machine_type="s390-ccw-virtio")
+VIRT = replace(Q35, machine=Machine.VIRT, machine_type="virt")
+
+
+def address(bdf: str) -> PciAddress:
+    return PciAddress.parse(bdf)
+
+
+def device(bdf: str, name: str | None = None, at: str | None = None, **others: object) -> Assignment:
+    source = address(bdf)
+    alias = f"ua-gpu-{name}" if name else f"ua-pci-{bdf.replace(':', '-').replace('.', '-')}"
+    present = PresentHostdev(source, alias, address(at)) if at else None
+    assignment = Assignment(source, alias, "test", name=name, present=present)
+    return replace(assignment, **others)  # type: ignore[arg-type]
+
+
+def plan(
+    devices: Sequence[Assignment],
+    topology: GuestTopology = Q35,
+    layout: Layout = "auto",
+    slots: Mapping[str, str] | None = None,
+) -> GuestPlan:
+    pins = {key: address(bdf) for key, bdf in (slots or {}).items()}
+    return plan_guest(devices, topology, Settings(layout=layout, slots=pins))
+
+
+def guest(planned: GuestPlan) -> dict[str, str]:
+    """Guest address by host source, with ``+`` for multifunction."""
+    return {
+        str(p.assignment.source): f"{p.guest_address}{'+' if p.multifunction else ''}"
+        for p in planned.placements
+    }
+
+
+def test_each_host_slot_gets_a_root_port_from_index_24_on() -> None:
+    planned = plan([device("0000:af:00.0"), device("0000:86:00.0")])
+    assert guest(planned) == {"0000:86:00.0": "0000:18:00.0", "0000:af:00.0": "0000:19:00.0"}
+    assert [(p.index, str(p.address), p.multifunction) for p in planned.root_ports] == [
+        (24, "0000:00:10.0", True),
+        (25, "0000:00:10.1", False),
+    ]
+
+
+def test_functions_of_one_host_slot_share_a_guest_slot_and_count_from_0() -> None:
+    planned = plan([device("0000:3b:00.6"), device("0000:3b:00.3"), device("0000:3b:01.3")])
+    assert guest(planned) == {
+        "0000:3b:00.3": "0000:18:00.0+",
+        "0000:3b:00.6": "0000:18:00.1",
+        "0000:3b:01.3": "0000:19:00.0",
+    }
+
+
+def test_devices_of_their_own_slot_do_not_share() -> None:
+    planned = plan([device("0000:65:00.2", own_slot=True), device("0000:65:00.3", own_slot=True)])
+    assert guest(planned) == {"0000:65:00.2": "0000:18:00.0", "0000:65:00.3": "0000:19:00.0"}
+
+
+def test_mediated_devices_come_after_functions() -> None:
+    mdev = Assignment("4b20d080-1b54-4048-85b3-a6a62d165c01", "ua-gpu-v", "test", own_slot=True)
+    planned = plan([mdev, device("0000:86:00.0")])
+    assert guest(planned) == {"0000:86:00.0": "0000:18:00.0", str(mdev.source): "0000:19:00.0"}
+
+
+def test_ports_go_above_what_libvirt_will_need() -> None:
+    controllers = {30: GuestController(30, "pcie-root-port", address("0000:00:05.0"))}
+    planned = plan([device("0000:86:00.0")], replace(Q35, controllers=controllers))
+    assert guest(planned) == {"0000:86:00.0": "0000:27:00.0"}  # 30 + 8 waiting + 1
+
+
+def test_ports_fill_slots_of_eight_and_go_round_what_is_taken() -> None:
+    taken = {address("0000:00:10.0"): "controller", address("0000:00:12.3"): "controller"}
+    planned = plan(
+        [device(f"0000:{bus:02x}:00.0") for bus in range(10)], replace(Q35, taken=taken)
+    )
+    slots = [port.address.slot for port in planned.root_ports if port.address]
+    assert slots == [0x11] * 8 + [0x13] * 2
+
+
+def test_the_arm_machine_is_laid_out_like_q35() -> None:
+    assert guest(plan([device("0000:86:00.0")], VIRT)) == {"0000:86:00.0": "0000:18:00.0"}
+
+
+def test_root_bus_is_the_classic_form_from_slot_8() -> None:
+    planned = plan([device("0000:86:00.0"), device("0000:af:00.0")], layout="root-bus")
+    assert guest(planned) == {"0000:86:00.0": "0000:00:08.0", "0000:af:00.0": "0000:00:09.0"}
+    assert planned.root_ports == ()
+
+
+def test_root_bus_starts_higher_where_libvirt_needs_the_slots() -> None:
+    # 60 devices: 60 ports, eight a slot, from slot 2 on: 0x02 to 0x09.
+    planned = plan([device("0000:86:00.0")], replace(Q35, waiting=60), layout="root-bus")
+    assert guest(planned) == {"0000:86:00.0": "0000:00:0a.0"}
+
+
+def test_root_bus_leaves_the_chipsets_slots_alone() -> None:
+    planned = plan([device(f"0000:{bus:02x}:00.0") for bus in range(19)], layout="root-bus")
+    slots = {placement.guest_address.slot for placement in planned.placements}  # type: ignore[union-attr]
+    assert slots == {*range(0x08, 0x1A), 0x1C}
+
+
+def test_i440fx_has_its_devices_on_the_root_bus_above_the_others() -> None:
+    planned = plan([device("0000:86:00.0")], I440FX)
+    assert guest(planned) == {"0000:86:00.0": "0000:00:0c.0"}  # 3 + 8 waiting + 1 for a bridge
+
+
+def test_a_machine_without_pci_slots_is_left_to_libvirt() -> None:
+    planned = plan([device("0000:86:00.0")], S390X)
+    assert guest(planned) == {"0000:86:00.0": "None"}
+    assert planned.placements[0].why == "left to libvirt on machine 's390-ccw-virtio'"
+
+
+def test_an_address_that_is_there_stays() -> None:
+    planned = plan([device("0000:86:00.0", at="0000:09:00.0"), device("0000:af:00.0")])
+    assert guest(planned) == {"0000:86:00.0": "0000:09:00.0", "0000:af:00.0": "0000:18:00.0"}
+
+
+def test_a_function_joins_the_slot_that_its_sibling_has() -> None:
+    planned = plan([device("0000:86:00.0", at="0000:09:00.0"), device("0000:86:00.1")])
+    assert guest(planned) == {"0000:86:00.0": "0000:09:00.0+", "0000:86:00.1": "0000:09:00.1"}
+
+
+def test_a_port_of_an_earlier_pass_is_written_again() -> None:
+    port = GuestController(24, "pcie-root-port", address("0000:00:10.0"))
+    topology = replace(Q35, controllers={24: port}, taken={address("0000:00:10.0"): "controller"})
+    planned = plan([device("0000:86:00.0", at="0000:18:00.0")], topology)
+    assert [(p.index, str(p.address)) for p in planned.root_ports] == [(24, "0000:00:10.0")]
+
+
+@pytest.mark.parametrize("key", ["gpu0", "ua-gpu-gpu0", "gpu-gpu0", "0000:86:00.0", "GPU0"])
+def test_a_pin_names_its_device_in_any_way(key: str) -> None:
+    planned = plan([device("0000:86:00.0", "gpu0")], slots={key: "0000:00:08.0"})
+    assert guest(planned) == {"0000:86:00.0": "0000:00:08.0"}
+
+
+def test_a_pin_to_a_high_bus_brings_its_root_port() -> None:
+    planned = plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:40:00.0"})
+    assert [(p.index, str(p.address)) for p in planned.root_ports] == [(64, "0000:00:10.0")]
+
+
+def test_a_pin_to_a_free_port_that_is_there_takes_it() -> None:
+    controllers = {
+        index: GuestController(index, "pcie-root-port", PciAddress(0, 0, 2, index))
+        for index in (1, 2, 3)
+    }
+    topology = replace(Q35, controllers=controllers, waiting=2)
+    planned = plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:03:00.0"})
+    assert guest(planned) == {"0000:86:00.0": "0000:03:00.0"}
+    with pytest.raises(PlanError, match="libvirt will give bus 0x02 to a device that has no addre"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:02:00.0"})
+
+
+def test_a_pin_may_go_behind_a_conventional_bridge() -> None:
+    bridge = GuestController(1, "pci-bridge", address("0000:00:05.0"))
+    topology = replace(I440FX, controllers={1: bridge})
+    planned = plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:01:04.0"})
+    assert guest(planned) == {"0000:86:00.0": "0000:01:04.0"}
+    with pytest.raises(PlanError, match="bus 0x01 has slots 0x01 to 0x1f; mend it"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:01:00.0"})
+
+
+def test_a_pin_that_is_kept_already_is_no_conflict() -> None:
+    planned = plan(
+        [device("0000:86:00.0", "gpu0", at="0000:40:00.0")], slots={"gpu0": "0000:40:00.0"}
+    )
+    assert guest(planned) == {"0000:86:00.0": "0000:40:00.0"}
+
+
+def test_a_pin_replaces_an_address_that_is_there() -> None:
+    planned = plan(
+        [device("0000:86:00.0", "gpu0", at="0000:09:00.0")], slots={"gpu0": "0000:00:08.0"}
+    )
+    assert guest(planned) == {"0000:86:00.0": "0000:00:08.0"}
+
+
+def test_two_devices_may_be_pinned_into_one_slot() -> None:
+    planned = plan(
+        [device("0000:86:00.0", "a"), device("0000:af:00.0", "b")],
+        slots={"a": "0000:00:08.0", "b": "0000:00:08.1"},
+    )
+    assert guest(planned) == {"0000:86:00.0": "0000:00:08.0+", "0000:af:00.0": "0000:00:08.1"}
+
+
+@pytest.mark.parametrize(
+    ("bdf", "message"),
+    [
+        ("0000:00:00.0", "slot 0x00 is reserved for the host bridge; pin to 0000:18:00.0"),
+        ("0000:00:01.0", "slot 0x01 is reserved for the primary video"),
+        ("0000:00:1b.0", "slot 0x1b is reserved for the ICH9 sound"),
+        ("0000:00:1f.0", "slot 0x1f is reserved for the ICH9 LPC"),
+        ("0000:00:02.0", "libvirt will need slot 0x02 for other devices, which would move; pin"),
+        ("0000:08:00.0", "libvirt will need bus 0x08 for other devices, which would move; pin"),
+        ("0000:09:01.0", "bus 0x09 has slot 0 only"),
+        ("0001:00:08.0", "a guest has PCI domain 0 only"),
+        ("0000:09:00.1", "its slot has no function 0, and a guest finds other functions"),
+    ],
+)
+def test_a_pin_that_cannot_be_kept_is_refused_with_one_that_can(bdf: str, message: str) -> None:
+    with pytest.raises(PlanError, match=f"slots.gpu0: '{bdf}': {message}"):
+        plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": bdf})
+
+
+@pytest.mark.parametrize("slot", [0x00, 0x01, 0x02])
+def test_i440fx_reserves_other_slots(slot: int) -> None:
+    with pytest.raises(PlanError, match="is reserved for the .*; pin to 0000:00:0c.0"):
+        plan([device("0000:86:00.0", "gpu0")], I440FX, slots={"gpu0": f"0000:00:{slot:02x}.0"})
+
+
+def test_i440fx_has_no_buses_to_pin_to() -> None:
+    with pytest.raises(PlanError, match="no controller with index 9, and machine 'pc' has no PCIe"):
+        plan([device("0000:86:00.0", "gpu0")], I440FX, slots={"gpu0": "0000:09:00.0"})
+
+
+def test_a_pin_on_another_device_names_it() -> None:
+    topology = replace(Q35, taken={address("0000:00:08.0"): "controller pci"})
+    with pytest.raises(PlanError, match="'0000:00:08.0' is that of controller pci; pin to"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:00:08.0"})
+    with pytest.raises(PlanError, match="function 0 of its slot is controller pci"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:00:08.1"})
+
+
+def test_a_pin_on_a_kept_device_is_refused() -> None:
+    devices = [device("0000:86:00.0", "gpu0"), device("0000:af:00.0", at="0000:18:00.0")]
+    with pytest.raises(PlanError, match="is that of another passed-through device"):
+        plan(devices, slots={"gpu0": "0000:18:00.0"})
+
+
+@pytest.mark.parametrize("model", ["pcie-expander-bus", "pcie-switch-upstream-port", "pcie-root"])
+def test_a_pin_on_a_bus_for_ports_only_is_refused(model: str) -> None:
+    topology = replace(Q35, controllers={40: GuestController(40, model, None)})
+    with pytest.raises(PlanError, match=f"bus 0x28 is a {model}, which takes no devices"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:28:00.0"})
+
+
+def test_a_pin_on_a_machine_without_slots_is_refused() -> None:
+    with pytest.raises(PlanError, match="'s390-ccw-virtio' has no PCI slots .*; take the pin out"):
+        plan([device("0000:86:00.0", "gpu0")], S390X, slots={"gpu0": "0000:00:08.0"})
+
+
+def test_a_pin_must_name_one_device() -> None:
+    devices = [device("0000:86:00.0", "gpu0")]
+    with pytest.raises(InputError, match="'gpu7' names no device of this VM; write .*: gpu0"):
+        plan(devices, slots={"gpu7": "0000:00:08.0"})
+    with pytest.raises(InputError, match="'0000:86:00.0' pins the same device; keep one"):
+        plan(devices, slots={"gpu0": "0000:00:09.0", "0000:86:00.0": "0000:00:08.0"})
+    twice = [*devices, replace(device("0000:af:00.0", "gpu0"), alias="ua-hostdevice-gpu0")]
+    with pytest.raises(InputError, match="'gpu0' names more than one device; write an alias"):
+        plan(twice, slots={"gpu0": "0000:00:08.0"})
+
+
+def test_two_pins_on_one_address_are_refused() -> None:
+    with pytest.raises(PlanError, match="is pinned by slots.a too; give each device an address"):
+        plan(
+            [device("0000:86:00.0", "a"), device("0000:af:00.0", "b")],
+            slots={"a": "0000:00:08.0", "b": "0000:00:08.0"},
+        )
+
+
+def test_root_ports_are_refused_where_there_are_none() -> None:
+    with pytest.raises(PlanError, match="write layout: root-bus, or give the VM machine type q35"):
+        plan([device("0000:86:00.0")], I440FX, layout="root-port")
+
+
+@pytest.mark.parametrize(
+    ("topology", "layout", "count", "message"),
+    [
+        (Q35, "root-bus", 20, "no free slot on bus 0 for it .*; attach fewer devices, or write"),
+        (I440FX, "auto", 21, "no free slot on bus 0 for it"),
+        (Q35, "root-port", 233, "no free bus for it .*; attach fewer devices"),
+        (Q35, "root-port", 230, "bus 0 has no room for the root ports of so many devices"),
+    ],
+)
+def test_more_devices_than_there_is_room_for_are_refused(
+    topology: GuestTopology, layout: Layout, count: int, message: str
+) -> None:
+    devices = [device(f"0000:{n // 31:02x}:{n % 31:02x}.0") for n in range(count)]
+    with pytest.raises(PlanError, match=message):
+        plan(devices, topology, layout)
+
+
+def test_a_slot_that_is_full_is_refused() -> None:
+    # A ninth device cannot come from one host slot; it can through a pin of another host slot.
+    devices = [device(f"0000:86:00.{n}", f"a{n}") for n in range(8)]
+    other = device("0000:af:00.0", "b")
+    with pytest.raises(PlanError, match="has no function left for it; pin the other devices"):
+        plan([*devices, other], slots={"a0": "0000:00:08.0", "b": "0000:00:08.7"})
+
+
+HOST_FUNCTIONS = st.lists(
+    st.builds(
+        PciAddress,
+        domain=st.just(0),
+        bus=st.integers(1, 4),
+        slot=st.integers(0, 2),
+        function=st.integers(0, 7),
+    ),
+    unique=True,
+    max_size=60,
+)
+TOPOLOGIES = st.builds(
+    GuestTopology,
+    machine=st.sampled_from([Machine.Q35, Machine.VIRT]),
+    machine_type=st.just("generated"),
+    controllers=st.just({}),
+    taken=st.dictionaries(
+        st.builds(
+            PciAddress,
+            domain=st.just(0),
+            bus=st.just(0),
+            slot=st.integers(1, 0x1F),
+            function=st.integers(0, 7),
+        ),
+        st.just("something"),
+        max_size=8,
+    ),
+    waiting=st.integers(0, 40),
+    waiting_on_root=st.integers(0, 2),
+)
+
+
+@given(HOST_FUNCTIONS, TOPOLOGIES, st.sampled_from(["root-port", "root-bus"]), st.randoms())
+def test_a_plan_is_sound_whatever_the_devices_and_the_guest(
+    functions: list[PciAddress], topology: GuestTopology, layout: Layout, random: object
+) -> None:
+    devices = [device(str(function)) for function in functions]
+    planned = plan(devices, topology, layout)
+    addresses = [p.guest_address for p in planned.placements]
+    ports = [port.address for port in planned.root_ports]
+    # Nothing twice, nothing that was taken.
+    everything = [*addresses, *ports]
+    assert len(set(everything)) == len(everything)
+    assert not set(everything) & set(topology.taken)
+    # Every slot has a function 0, which says so where there are more.
+    used = {a for a in addresses if a is not None}
+    for placement in planned.placements:
+        place = placement.guest_address
+        assert place is not None
+        assert place.with_function(0) in used
+        siblings = [a for a in used if a.slot_key == place.slot_key]
+        assert placement.multifunction == (place.function == 0 and len(siblings) > 1)
+    # One host slot, one guest slot, and the other way round.
+    slots = {p.assignment.source.slot_key: p.guest_address.slot_key for p in planned.placements}  # type: ignore[union-attr]
+    assert len(set(slots.values())) == len(slots)
+    # Every bus but 0 is behind a port of ours.
+    assert {a.bus for a in used} - {0} == {port.index for port in planned.root_ports}
+    # The order of the input does not matter.
+    random.shuffle(devices)  # type: ignore[attr-defined]
+    assert guest(plan(devices, topology, layout)) == guest(planned)
+    # What is placed stays where it is.
+    placed = [
+        replace(p.assignment, present=PresentHostdev(p.assignment.source, None, p.guest_address))
+        for p in planned.placements
+    ]
+    kept = plan_guest(placed, topology, Settings(layout=layout))
+    assert guest(kept) == guest(planned)

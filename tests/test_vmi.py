@@ -1,0 +1,127 @@
+"""The VMI: what is read of it, in which forms it comes, and what is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from launcher_hook.errors import InputError
+from launcher_hook.vmi import parse_vmi
+
+
+def manifest(devices: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    return {
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": "vm", "namespace": "default", **metadata},
+        "spec": {"domain": {"devices": devices or {}}},
+    }
+
+
+def parse(document: Any) -> Any:
+    return parse_vmi(json.dumps(document).encode(), "vmi.json")
+
+
+def test_gpus_come_before_host_devices_each_in_their_order() -> None:
+    vmi = parse(
+        manifest(
+            {
+                "hostDevices": [{"name": "n", "deviceName": "intel.com/qat"}],
+                "gpus": [{"name": "b", "deviceName": "x/B"}, {"name": "a", "deviceName": "x/A"}],
+            }
+        )
+    )
+    assert [(r.kind, r.name, r.resource) for r in vmi.requests] == [
+        ("gpu", "b", "x/B"),
+        ("gpu", "a", "x/A"),
+        ("hostdevice", "n", "intel.com/qat"),
+    ]
+    assert vmi.requests[1].path == "spec.domain.devices.gpus[1]"
+
+
+@pytest.mark.parametrize(
+    ("options", "display", "ramfb"),
+    [
+        ({}, None, None),
+        ({"virtualGPUOptions": {}}, None, None),
+        ({"virtualGPUOptions": {"display": {"enabled": False}}}, False, None),
+        ({"virtualGPUOptions": {"display": {"enabled": True, "ramFB": {"enabled": False}}}},
+         True, False),
+    ],
+)  # fmt: skip
+def test_what_the_vmi_says_of_a_vgpus_display_is_read(
+    options: dict[str, Any], display: bool | None, ramfb: bool | None
+) -> None:
+    vmi = parse(manifest({"gpus": [{"name": "v", "deviceName": "x/V", **options}]}))
+    assert (vmi.requests[0].display, vmi.requests[0].ramfb) == (display, ramfb)
+
+
+def test_a_virtual_machine_is_read_through_its_template() -> None:
+    template = manifest({"gpus": [{"name": "g", "deviceName": "x/G"}]}, annotations={"a": "b"})
+    vmi = parse({"kind": "VirtualMachine", "spec": {"template": template}})
+    assert vmi.requests[0].name == "g"
+    assert vmi.annotations == {"a": "b"}
+
+
+def test_yaml_is_read_and_other_documents_are_passed_over() -> None:
+    text = (
+        b"kind: Secret\n---\nkind: VirtualMachineInstance\nmetadata:\n  name: y\n  annotations:\n"
+        b"    passthrough.launcher-hook.io/config: |\n      layout: root-bus\n"
+    )
+    vmi = parse_vmi(text, "vmi.yaml")
+    assert (vmi.name, vmi.config) == ("y", "layout: root-bus\n")
+
+
+def test_a_dra_claim_has_no_resource() -> None:
+    vmi = parse(manifest({"gpus": [{"name": "g", "claimName": "c", "requestName": "r"}]}))
+    assert vmi.requests[0].resource is None
+
+
+def test_fields_that_are_null_are_not_there() -> None:
+    assert parse({"kind": "VirtualMachineInstance", "metadata": None, "spec": None}).requests == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it holds nothing; give a manifest of kind VirtualMachineInstance"),
+        (b"{", "it is not JSON: .*; give the output of 'kubectl get vmi -o json'"),
+        (b"a: [", "it is not YAML: .*; give a VirtualMachineInstance manifest"),
+        (b"\xff\xfe", "byte 0 is not UTF-8; give a manifest in UTF-8"),
+        (b"just words", "it holds str without kind; give a manifest of kind"),
+        (b"[1]", "it holds list without kind; give a manifest of kind"),
+        (b'{"kind": "Pod"}', "it holds 'Pod'; give a manifest of kind VirtualMachineInstance"),
+        (b"[" * 100_000, "it is not JSON"),
+        (b" " * (8 * 1024 * 1024 + 1), "it has 8388609 bytes; give one manifest of at most"),
+    ],
+    ids=["empty", "json", "yaml", "encoding", "words", "list", "kind", "nesting", "size"],
+)
+def test_what_is_no_vmi_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=f"vmi: {message}"):
+        parse_vmi(data, "vmi")
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        ({"gpus": "x"}, "spec.domain.devices.gpus: 'x' is not a list; write '- name: ...'"),
+        ({"gpus": ["x"]}, r"gpus\[0\]: 'x' is not a mapping; write name and deviceName"),
+        ({"gpus": [{"deviceName": "x/G"}]}, r"gpus\[0\]: its name is None; give the device a name"),
+        ({"gpus": [{"name": "g"}]}, "'g' has no deviceName; write deviceName: vendor/NAME"),
+        ({"gpus": [{"name": "g", "deviceName": 7}]}, "its deviceName is 7; write a resource"),
+        ({"gpus": [{"name": "g", "deviceName": "x/G"}] * 2},
+         r"gpus\[1\]: the name 'g' is that of spec.domain.devices.gpus\[0\]; rename one"),
+        ({"gpus": [{"name": "g", "deviceName": "x/G", "virtualGPUOptions": 1}]},
+         "virtualGPUOptions: 1 is not a mapping; see the VMI's API"),
+    ],
+)  # fmt: skip
+def test_an_entry_that_cannot_be_read_is_named_with_its_path(
+    devices: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(manifest(devices))
+
+
+def test_a_configuration_that_is_no_text_is_refused() -> None:
+    annotations = {"passthrough.launcher-hook.io/config": {"layout": "root-bus"}}
+    with pytest.raises(InputError, match="is not a string; put the YAML into quotes"):
+        parse(manifest(annotations=annotations))

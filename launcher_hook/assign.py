@@ -113,7 +113,7 @@ def _by_source(present: Sequence[PresentHostdev]) -> dict[HostSource, PresentHos
         first = by_source.setdefault(hostdev.source, hostdev)
         if first is not hostdev:
             raise InputError(
-                f"domain XML:{hostdev.line}: hostdev",
+                f"hostdev on line {hostdev.line}",
                 f"'{hostdev.source}' is the source of the hostdev on line {first.line} already",
                 "take one of the two out: libvirt gives a device to a guest once",
             )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from launcher_hook.errors import InputError
 from launcher_hook.model import Allocation, HostSource
-from launcher_hook.pci import PciAddress
+from launcher_hook.pci import BDF_EXAMPLE, PciAddress
 
 # kubevirt pkg/util/util.go: ResourceNameToEnvVar; pkg/virt-handler/device-manager/common.go.
 PCI_PREFIX = "PCI_RESOURCE_"
@@ -64,7 +64,7 @@ def _parse(variable: str, value: str, parse_item: Callable[[str], HostSource]) -
             source = parse_item(text)
         except ValueError as error:
             what, _, fix = str(error).partition("; ")
-            raise InputError(where, what, fix or "write an address that a PCI bus has") from None
+            raise InputError(where, f"{text!r}: {what}" if not fix else what, fix or BDF_EXAMPLE) from None
         if source in sources:
             first = sources.index(source) + 1
             raise InputError(where, f"{text!r} is item {first} already", "name each device once")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 # Linux prints "%04x:%02x:%02x.%d" (drivers/pci/probe.c); a domain behind Intel VMD has more than
 # four digits. KubeVirt takes upper case too (pkg/util/hardware: PCI_ADDRESS_PATTERN).
-_BDF = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])", re.IGNORECASE)
+_BDF = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-9a-f])", re.IGNORECASE)
 
 BDF_EXAMPLE = "write domain:bus:slot.function, e.g. 0000:3b:00.0"
 
@@ -51,8 +51,7 @@ class PciAddress:
         match = _BDF.fullmatch(bdf)
         if match is None:
             raise ValueError(f"{bdf!r} is not a PCI address; {BDF_EXAMPLE}")
-        domain, bus, slot, function = (int(part, 16) for part in match.groups())
-        return cls(domain, bus, slot, function)
+        return cls(*(int(part, 16) for part in match.groups()))
 
     def __str__(self) -> str:
         return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function:x}"

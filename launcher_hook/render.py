@@ -24,8 +24,7 @@ from launcher_hook.model import (
     Settings,
 )
 from launcher_hook.plan import plan_guest
-from launcher_hook.schema.checks import check_written
-from launcher_hook.schema.find import SchemaSet
+from launcher_hook.schema import SchemaSet, check_written
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi
 

@@ -118,7 +118,10 @@ class GuestRoom:
         lowest, highest = self._slots_of(controller, where, address)
         if not lowest <= address.slot <= highest:
             allowed = "slot 0 only" if highest == 0 else f"slots {lowest:#04x} to {highest:#04x}"
-            raise PlanError(where, f"'{address}': bus {address.bus:#04x} has {allowed}", "mend it")
+            nearest = PciAddress(0, address.bus, lowest, 0)
+            raise PlanError(
+                where, f"'{address}': bus {address.bus:#04x} has {allowed}", f"pin to {nearest}"
+            )
         if controller is None:
             if address.bus <= self._highest_foreign:
                 raise PlanError(

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from launcher_hook.domain.document import parse_domain
 from launcher_hook.domain.inspect import passed_hostdevs
 from launcher_hook.errors import InputError
-from launcher_hook.schema.fault import Fault
-from launcher_hook.schema.find import SchemaSet
-from launcher_hook.schema.rules import rule_faults
+from launcher_hook.schema import Fault, SchemaSet, rule_faults
 
 
 @dataclass(frozen=True, slots=True)

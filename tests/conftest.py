@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from launcher_hook.schema import find_versions
+
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
@@ -32,3 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def update_expected(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-expected"))
+
+
+@pytest.fixture(scope="session")
+def libvirt_schemas() -> None:
+    """libvirt's schemas of both pinned versions must be there: `make setup` brings them."""
+    missing = {"9.0.0", "11.3.0"} - set(find_versions())
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"schemas of libvirt {', '.join(sorted(missing))} are missing: make setup")
+    if missing:
+        pytest.skip(f"schemas of libvirt {', '.join(sorted(missing))} are missing: make setup")

@@ -36,13 +36,20 @@ def test_it_prints_as_linux_does() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "3b:00.0", "0000:3b:00", "0000:3b:00.8", "0000:3b:20.0", "0000:3b:0.0", "000:3b:00.0",
+    ["", "3b:00.0", "0000:3b:00", "0000:3b:0.0", "000:3b:00.0",
      "0000:3g:00.0", " 0000:3b:00.0", "0000:3b:00.0\n", "0000:3b:00.00", "0x0000:3b:00.0",
      "0000-3b-00.0", "123456789:3b:00.0"],
 )  # fmt: skip
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="write domain:bus:slot.function, e.g. 0000:3b:00.0"):
         PciAddress.parse(text)
+
+
+def test_a_bdf_with_a_number_out_of_range_says_which() -> None:
+    with pytest.raises(ValueError, match="PCI slot 0x20 is not in 0 to 0x1f"):
+        PciAddress.parse("0000:3b:20.0")
+    with pytest.raises(ValueError, match="PCI function 0x8 is not in 0 to 0x7"):
+        PciAddress.parse("0000:3b:00.8")
 
 
 @pytest.mark.parametrize(

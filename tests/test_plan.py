@@ -179,7 +179,7 @@ def test_a_pin_may_go_behind_a_conventional_bridge() -> None:
     topology = replace(I440FX, controllers={1: bridge})
     planned = plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:01:04.0"})
     assert guest(planned) == {"0000:86:00.0": "0000:01:04.0"}
-    with pytest.raises(PlanError, match="bus 0x01 has slots 0x01 to 0x1f; mend it"):
+    with pytest.raises(PlanError, match="bus 0x01 has slots 0x01 to 0x1f; pin to 0000:01:01.0"):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:01:00.0"})
 
 

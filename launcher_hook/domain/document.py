@@ -91,9 +91,15 @@ def print_domain(tree: Tree, original: bytes) -> bytes:
 
     A declaration says UTF-8 whatever it said before: virt-launcher takes nothing else.
     """
-    declared = _DECLARATION.match(original) is not None
-    text = etree.tostring(tree, encoding="UTF-8", xml_declaration=declared)
-    return text + b"\n" if original.endswith(b"\n") else text
+    root = tree.getroot()
+    nodes = [*reversed(list(root.itersiblings(preceding=True))), root, *root.itersiblings()]
+    lines = [
+        etree.tostring(node, encoding="UTF-8", xml_declaration=False, with_tail=False)
+        for node in nodes
+    ]
+    if _DECLARATION.match(original) is not None:
+        lines.insert(0, b"<?xml version='1.0' encoding='UTF-8'?>")
+    return b"\n".join(lines) + (b"\n" if original.endswith(b"\n") else b"")
 
 
 def diff_domains(before: bytes, after: bytes) -> str:

@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# Set-up for the Makefile, one step a call: python, schemas, system, lock.
+# Each step brings what is missing and says what it brings; done twice, it does nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { echo "setup: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+retry() {
+    local pause
+    for pause in 3 10; do
+        if "$@"; then return; fi
+        say "failed: $1 ${2-}; trying again in $pause s"
+        sleep "$pause"
+    done
+    "$@"
+}
+
+# apt_install PACKAGE...: as root. The lists are renewed only if they do not do as they are.
+apt_install() {
+    local get=(apt-get -q -y -o Acquire::Retries=3 -o Dpkg::Use-Pty=0)
+    export DEBIAN_FRONTEND=noninteractive
+    say "apt-get install $*"
+    if "${get[@]}" install --no-install-recommends "$@" >/dev/null 2>&1 </dev/null; then return; fi
+    retry "${get[@]}" update >/dev/null </dev/null
+    retry "${get[@]}" install --no-install-recommends "$@" >/dev/null </dev/null
+}
+
+can_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+# The uv of this machine, or one of our own in .cache. Debian has neither uv nor, by default,
+# pip and venv, and its pip refuses to install for everybody: hence four ways.
+uv=
+find_uv() {
+    local way
+    for way in uv .cache/uv/bin/uv .cache/uv-target/bin/uv; do
+        if "$way" --version >/dev/null 2>&1; then uv=$way; return; fi
+    done
+    return 1
+}
+
+install_uv_in_venv() {
+    rm -rf .cache/uv
+    python3 -m venv .cache/uv >/dev/null 2>&1 && retry pip_install .cache/uv/bin/python
+}
+
+install_uv_by_target() {
+    rm -rf .cache/uv-target
+    python3 -m pip --version >/dev/null 2>&1 && retry pip_install python3 --target .cache/uv-target
+}
+
+pip_install() {
+    local python=$1
+    shift
+    "$python" -m pip install --quiet --disable-pip-version-check --no-input \
+        --require-hashes --only-binary :all: -r .ci/uv.lock "$@" </dev/null
+}
+
+need_uv() {
+    if find_uv; then return; fi
+    command -v python3 >/dev/null || fail "no python3 on PATH; install Python 3.11 or newer"
+    say "uv, into .cache"
+    mkdir -p .cache
+    if install_uv_in_venv || install_uv_by_target; then
+        :
+    elif can_apt; then
+        apt_install python3-venv ca-certificates
+        install_uv_in_venv || true
+    fi
+    find_uv || fail "cannot install uv; do 'apt-get install python3-venv' as root, or put uv on PATH, and see that the package index is reachable"
+}
+
+setup_python() {
+    local start=$SECONDS
+    need_uv
+    export UV_PYTHON_DOWNLOADS=never
+    if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        "$uv" venv --quiet --clear --no-project --python '>=3.11' .venv ||
+            fail "no Python 3.11 or newer found; install one"
+    fi
+    say "Python packages of requirements.lock, into .venv"
+    export VIRTUAL_ENV=$PWD/.venv
+    local sync=("$uv" pip sync --quiet --require-hashes requirements.lock)
+    "${sync[@]}" --offline 2>/dev/null || retry "${sync[@]}" # uv's cache may have it all
+    "$uv" pip install --quiet --offline --no-deps --no-build-isolation -e .
+    say "Python packages: $((SECONDS - start)) s"
+}
+
+# Without libvirt's grammars (exit status 3: no Debian archive) the rest still works, less well.
+setup_schemas() {
+    local status=0
+    .venv/bin/python schemas/fetch.py || status=$?
+    case $status in
+    0) ;;
+    3) say "going on without libvirt's own schemas; tests that need them are skipped" ;;
+    *) fail "libvirt's schemas did not come; when the network is back, run make again" ;;
+    esac
+}
+
+# The real libvirt qemu driver for the tests. It runs inside virsh, no daemon is needed, only
+# the user that the driver is built to look up: with libvirt 9 it is libvirt-daemon-system that
+# makes it, later ones make it with the driver.
+packages=(libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-system-arm tini)
+
+is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+has_user() { getent passwd libvirt-qemu >/dev/null; }
+
+setup_system() {
+    local package start=$SECONDS missing=()
+    if ! command -v dpkg-query >/dev/null; then
+        say "not a Debian: bring virsh, libvirt's qemu driver, QEMU for x86 and arm, and tini yourself"
+        return
+    fi
+    for package in "${packages[@]}"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    if [ ${#missing[@]} = 0 ] && has_user; then return; fi
+    if can_apt; then
+        if [ ${#missing[@]} != 0 ]; then apt_install "${missing[@]}"; fi
+        has_user || apt_install libvirt-daemon-system
+        say "system packages: $((SECONDS - start)) s"
+        return
+    fi
+    has_user || missing+=(libvirt-daemon-system)
+    say "for the tests with a real libvirt, as root:"
+    say "apt-get install --no-install-recommends ${missing[*]}"
+}
+
+# The machine's own settings of pip and uv must not get into what everybody uses.
+make_lock() {
+    need_uv
+    local clean=(env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS
+        UV_CUSTOM_COMPILE_COMMAND="make lock")
+    local compile=("${clean[@]}" "$uv" pip compile --quiet --no-config --universal --python-version 3.11
+        --generate-hashes --no-emit-index-url --no-emit-find-links)
+    "${compile[@]}" pyproject.toml --group dev "$@" -o requirements.lock
+    "${compile[@]}" .ci/uv.in "$@" -o .ci/uv.lock
+}
+
+case ${1-} in
+python) setup_python ;;
+schemas) setup_schemas ;;
+system) setup_system ;;
+lock) make_lock "${@:2}" ;;
+*) fail "usage: .ci/setup.sh python|schemas|system|lock" ;;
+esac

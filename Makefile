@@ -1,0 +1,44 @@
+# Everything here works from a fresh clone on Debian or Ubuntu with python3 (3.11 or newer),
+# make and git. What is missing is brought once; after that nothing needs the network.
+PYTHON := .venv/bin/python
+SETUP := bash .ci/setup.sh
+
+.PHONY: help setup demo test check bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+setup: .venv/.stamp-python .venv/.stamp-schemas ## .venv from requirements.lock, and libvirt's schemas
+
+demo: setup ## show what the hook does, offline, without libvirt or devices
+	@$(PYTHON) tests/demo.py $(ARGS)
+
+test: setup ## run the tests, against a real libvirt too; ARGS="-k name -x"
+	@$(SETUP) system
+	@.venv/bin/pytest $(ARGS)
+
+check: setup ## lint, formatting, types, layers
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+bench: setup ## time rendering
+	@$(PYTHON) tests/bench/render.py $(ARGS)
+
+lock: ## make requirements.lock anew; ARGS=--upgrade for newer versions
+	@$(SETUP) lock $(ARGS)
+
+clean: ## remove all that make brought or built (the next make needs the network)
+	rm -rf .venv .cache build dist schemas/libvirt .coverage
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.stamp-python: requirements.lock pyproject.toml .ci/setup.sh
+	@$(SETUP) python
+	@touch $@
+
+.venv/.stamp-schemas: .venv/.stamp-python schemas/manifest.toml schemas/fetch.py
+	@$(SETUP) schemas
+	@touch $@

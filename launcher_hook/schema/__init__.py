@@ -1,0 +1,19 @@
+"""Check domain XML: libvirt's schemas by version, the fault finder, rules over the whole domain.
+
+`explain` stands in a module of its own, because it loads ``xmlschema``.
+"""
+
+from launcher_hook.schema.checks import check_written
+from launcher_hook.schema.fault import Fault
+from launcher_hook.schema.find import find_versions, load_schemas
+from launcher_hook.schema.rules import rule_faults
+from launcher_hook.schema.sets import SchemaSet
+
+__all__ = [
+    "Fault",
+    "SchemaSet",
+    "check_written",
+    "find_versions",
+    "load_schemas",
+    "rule_faults",
+]

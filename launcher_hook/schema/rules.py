@@ -1,0 +1,227 @@
+"""What RELAX NG cannot say: rules over the whole domain.
+
+libvirt refuses some of what these rules find (double use), silently drops some (an alias with a
+dot), and lets some pass that the guest then never sees (function 1 of a slot without function 0).
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from launcher_hook.schema.fault import Element, Fault, element_name, fault_at
+from launcher_hook.schema.guest import (
+    PORTS,
+    Guest,
+    device_name,
+    read_guest,
+    read_pci_address,
+)
+
+_V = TypeVar("_V")
+
+# domain_conf.c: USER_ALIAS_PREFIX, USER_ALIAS_CHARS.
+_USER_ALIAS = re.compile(r"ua-[A-Za-z0-9_-]+")
+
+# domain_addr.c: virDomainPCIAddressBusSetModel.  Buses on which only these may sit.
+_ONLY_PORTS = {
+    "pcie-expander-bus": ("pcie-root-port", "dmi-to-pci-bridge"),
+    "pcie-switch-upstream-port": ("pcie-switch-downstream-port",),
+}
+
+# Slots of the root bus in which the chipset itself has function 0.
+_CHIPSET_SLOTS = {"q35": 0x1F, "i440fx": 0x01}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fault and the devices that it is about."""
+
+    fault: Fault
+    devices: tuple[Element, ...]
+
+
+def rule_faults(root: Element) -> tuple[Fault, ...]:
+    """Everything that the rules have against a domain; each fault has its ``rule``.
+
+    A number that cannot be read is the schema's business and passed over here.  ``what`` holds
+    nothing that an edit elsewhere changes (aliases, places), so that the faults of two versions
+    of a domain can be compared.
+    """
+    return tuple(finding.fault for finding in rule_findings(root))
+
+
+def rule_findings(root: Element) -> tuple[Finding, ...]:
+    """As `rule_faults`, with the devices that each fault is about."""
+    guest = read_guest(root)
+    return tuple(finding for rule in _RULES for finding in rule(guest))
+
+
+def _finding(
+    rule: str, place: Element, what: str, fix: str, *devices: Element, attribute: str = ""
+) -> Finding:
+    return Finding(fault_at(place, what, fix, attribute, rule), devices)
+
+
+def _controller_index_twice(guest: Guest) -> Iterator[Finding]:
+    for index, owners in guest.controllers.items():
+        for owner in owners[1:]:
+            what = f"PCI controller index {index} stands twice"
+            fix = "give each controller an index of its own"
+            yield _finding("controller-index-twice", owner, what, fix, *owners, attribute="index")
+
+
+def _guest_domain(guest: Guest) -> Iterator[Finding]:
+    for seat in guest.seats:
+        if seat.address.domain:
+            what = f"guest address {seat.address} has PCI domain {seat.address.domain:#06x}"
+            fix = "write domain='0x0000', the only one that a guest has"
+            place, attribute = seat.element, "domain"
+            yield _finding("guest-domain", place, what, fix, seat.device, attribute=attribute)
+
+
+def _guest_address_twice(guest: Guest) -> Iterator[Finding]:
+    for seats in _twice((seat.address, seat) for seat in guest.seats):
+        owners = [seat.device for seat in seats]
+        what = f"guest address {seats[0].address} is given to {len(owners)} devices"
+        fix = f"give each of them an address of its own: {', '.join(map(device_name, owners))}"
+        for seat in seats[1:]:
+            yield _finding("guest-address-twice", seat.element, what, fix, *owners)
+
+
+def _bus_without_controller(guest: Guest) -> Iterator[Finding]:
+    for seat in guest.seats:
+        bus = seat.address.bus
+        # Bus 0 is the machine's own: libvirt adds its controller.
+        if bus and not seat.address.domain and guest.bus_model(bus) is None:
+            what = f"guest bus {bus:#04x} has no PCI controller with index {bus}"
+            fix = _missing_controller_fix(guest, bus)
+            place = seat.element
+            yield _finding("bus-without-controller", place, what, fix, seat.device, attribute="bus")
+
+
+def _missing_controller_fix(guest: Guest, bus: int) -> str:
+    model = {"q35": "pcie-root-port", "virt": "pcie-root-port", "i440fx": "pci-bridge"}.get(
+        guest.machine
+    )
+    if model is None:
+        return f"write a PCI controller with index='{bus}', or another bus"
+    fix = f"write <controller type='pci' index='{bus}' model='{model}'/>"
+    return f"{fix}, or leave it to libvirt, which adds a plain {model} by itself"
+
+
+def _slot_of_port(guest: Guest) -> Iterator[Finding]:
+    for seat in guest.seats:
+        model = guest.bus_model(seat.address.bus)
+        if seat.address.slot and model in PORTS:
+            what = f"slot {seat.address.slot:#04x} is on a {model}, which has slot 0x00 only"
+            fix = "write slot='0x00', or the bus of another controller"
+            yield _finding("slot-of-port", seat.element, what, fix, seat.device, attribute="slot")
+
+
+def _not_a_port(guest: Guest) -> Iterator[Finding]:
+    for seat in guest.seats:
+        model = guest.bus_model(seat.address.bus) or ""
+        own = seat.device.get("model") if seat.device.tag == "controller" else None
+        if model in _ONLY_PORTS and own not in _ONLY_PORTS[model]:
+            what = f"<{element_name(seat.device)}> at {seat.address} sits directly on a {model}"
+            fix = f"put a {_ONLY_PORTS[model][0]} there and the device behind it"
+            yield _finding("not-a-port", seat.element, what, fix, seat.device, attribute="bus")
+
+
+def _no_function_zero(guest: Guest) -> Iterator[Finding]:
+    for (domain, bus, slot), seats in guest.slots().items():
+        if (domain, bus, slot) == (0, 0, _CHIPSET_SLOTS.get(guest.machine)):
+            continue
+        if any(seat.address.function == 0 for seat in seats):
+            continue
+        owners = [seat.device for seat in seats]
+        where = f"{domain:04x}:{bus:02x}:{slot:02x}"
+        what = f"guest slot {where} has function {seats[0].address.function} but no function 0"
+        fix = "number its functions from 0: a guest does not look at the others without it"
+        place = seats[0].element
+        yield _finding("no-function-zero", place, what, fix, *owners, attribute="function")
+
+
+def _multifunction_off(guest: Guest) -> Iterator[Finding]:
+    for seats in guest.slots().values():
+        owners = [seat.device for seat in seats]
+        if not any(owner.tag == "hostdev" for owner in owners):
+            continue  # libvirt completes it for its own controllers
+        if all(seat.address.function == 0 for seat in seats):
+            continue
+        for seat in seats:
+            if seat.address.function == 0 and not seat.multifunction:
+                what = f"function 0 at guest address {seat.address} hides the slot's others"
+                fix = "write multifunction='on' in it"
+                yield _finding("multifunction-off", seat.element, what, fix, *owners)
+
+
+def _hostdev_alias(guest: Guest) -> Iterator[Finding]:
+    for hostdev in guest.hostdevs():
+        alias = hostdev.find("alias")
+        if alias is None or not alias.get("name"):
+            what = "the hostdev has no alias, which crashes virt-launcher"
+            fix = "add <alias name='ua-...'/>"
+            yield _finding("alias-missing", hostdev, what, fix, hostdev)
+        elif not _USER_ALIAS.fullmatch(alias.get("name", "")):
+            what = f"alias {alias.get('name')!r} is none that libvirt keeps"
+            fix = "write ua- and then letters, digits, _ or -"
+            yield _finding("alias-form", alias, what, fix, hostdev, attribute="name")
+
+
+def _alias_twice(guest: Guest) -> Iterator[Finding]:
+    aliases = [(device, alias) for device in guest.devices for alias in device.iterfind("alias")]
+    for pairs in _twice((alias.get("name", ""), (device, alias)) for device, alias in aliases):
+        for _, alias in pairs[1:]:
+            what = f"alias {alias.get('name', '')!r} is given to more than one device"
+            fix = "give each device an alias of its own"
+            owners = [owner for owner, _ in pairs]
+            yield _finding("alias-twice", alias, what, fix, *owners, attribute="name")
+
+
+def _source_twice(guest: Guest) -> Iterator[Finding]:
+    for pairs in _twice(_sources(guest)):
+        for hostdev, text in pairs[1:]:
+            what = f"host device {text} is passed through twice"
+            owners = [owner for owner, _ in pairs]
+            yield _finding("source-twice", hostdev, what, "remove one of the hostdevs", *owners)
+
+
+def _sources(guest: Guest) -> Iterator[tuple[Hashable, tuple[Element, str]]]:
+    for hostdev in guest.hostdevs():
+        element = hostdev.find("source/address")
+        if element is None:
+            continue
+        if hostdev.get("type") == "mdev":
+            uuid = element.get("uuid", "").lower().replace("-", "")
+            if uuid:
+                yield uuid, (hostdev, element.get("uuid", "").lower())
+        elif hostdev.get("type") == "pci":
+            address = read_pci_address(element)
+            if address is not None:
+                yield address, (hostdev, str(address))
+
+
+def _twice(pairs: Iterable[tuple[Hashable, _V]]) -> Iterator[list[_V]]:
+    """The values of each key that stands more than once."""
+    values: defaultdict[Hashable, list[_V]] = defaultdict(list)
+    for key, value in pairs:
+        values[key].append(value)
+    return (same for same in values.values() if len(same) > 1)
+
+
+_RULES: tuple[Callable[[Guest], Iterator[Finding]], ...] = (
+    _controller_index_twice,
+    _guest_domain,
+    _guest_address_twice,
+    _bus_without_controller,
+    _slot_of_port,
+    _not_a_port,
+    _no_function_zero,
+    _multifunction_off,
+    _hostdev_alias,
+    _alias_twice,
+    _source_twice,
+)

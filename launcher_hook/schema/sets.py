@@ -1,0 +1,99 @@
+"""What a domain is checked against: libvirt's schemas of one version, or our own XSD."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from lxml import etree
+
+from launcher_hook.schema.culprit import find_faults
+from launcher_hook.schema.fault import Element, Fault, element_name, fault_at
+from launcher_hook.schema.pattern import RELAXNG, Grammar
+from launcher_hook.schema.rng import read_grammar
+
+FragmentName = Literal["hostdev", "controller"]
+
+# One compiled grammar (4 MB) serves the whole document and the fragments: each start is an element
+# of another name.  domain.rng's own start is overridden.
+_START = f"""<grammar xmlns="{RELAXNG}"><include href="domain.rng"><start><choice>
+<ref name="domain"/><ref name="hostdev"/><ref name="controller"/>
+</choice></start></include></grammar>"""
+
+
+class SchemaSet(ABC):
+    """One set of schemas; compiled when first asked, or by `warm`.
+
+    Attributes:
+        name: ``libvirt 11.3.0``, ``libvirt (system)`` or
+            ``passthrough.xsd (no libvirt schemas installed)``.
+    """
+
+    name: str
+
+    @abstractmethod
+    def warm(self) -> None:
+        """Compile now what every later check needs."""
+
+    @abstractmethod
+    def fragment_faults(
+        self, element: Element, start: FragmentName = "hostdev"
+    ) -> tuple[Fault, ...]:
+        """Check one device where it stands; its tree is neither copied nor changed."""
+
+    @abstractmethod
+    def document_valid(self, root: Element) -> bool:
+        """Whether the whole domain fits: under a millisecond, no reasons."""
+
+    @abstractmethod
+    def document_faults(self, root: Element) -> tuple[Fault, ...]:
+        """Everything that is wrong in the domain, in document order."""
+
+
+class LibvirtSchemas(SchemaSet):
+    """libvirt's RELAX NG files of one version."""
+
+    def __init__(self, directory: Path, version: str) -> None:
+        self.name = "libvirt (system)" if version == "system" else f"libvirt {version}"
+        self._directory = directory.resolve()
+
+    @cached_property
+    def _validator(self) -> etree.RelaxNG:
+        base_url = (self._directory / "start.rng").as_uri()
+        return etree.RelaxNG(etree.fromstring(_START, base_url=base_url))
+
+    @cached_property
+    def _grammar(self) -> Grammar:
+        """For the fault finder only: a document without faults never loads it."""
+        return read_grammar(self._directory / "domain.rng")
+
+    def warm(self) -> None:
+        """Compile the grammar."""
+        _ = self._validator
+
+    def fragment_faults(
+        self, element: Element, start: FragmentName = "hostdev"
+    ) -> tuple[Fault, ...]:
+        """Check one device; the fault finder is asked only where libxml2 refuses it."""
+        return self._faults(element, start)
+
+    def document_valid(self, root: Element) -> bool:
+        """Ask libxml2."""
+        return root.tag == "domain" and self._validator.validate(root)
+
+    def document_faults(self, root: Element) -> tuple[Fault, ...]:
+        """Everything that is wrong in the domain, from domain to the last device."""
+        return self._faults(root, "domain")
+
+    def _faults(self, element: Element, start: str) -> tuple[Fault, ...]:
+        if element.tag != start:
+            what = f"<{element_name(element)}> stands where <{start}> is expected"
+            return (fault_at(element, what, f"write <{start}>"),)
+        if self._validator.validate(element):
+            return ()
+        pattern = self._grammar.element(start)
+        faults = find_faults(self._grammar, element, pattern) if pattern else ()
+        if faults:
+            return faults
+        what = f"<{start}> does not fit the schema of {self.name}, for no reason that we can name"
+        return (fault_at(element, what, "compare it with libvirt's documentation of the element"),)

@@ -1,0 +1,352 @@
+"""Bring libvirt's RELAX NG schemas to ``schemas/libvirt/<version>/``.
+
+They are libvirt's, LGPL-2.1-or-later, and not in this repository. Debian packages them,
+one libvirt per suite, so apt gets them: from the archive that this machine already uses,
+with only the suite changed, in private directories, signatures checked as ever.
+``manifest.toml`` says which suite, which package and the sha256 of every file.
+
+Exit status: 0 all pinned sets are there; 1 a download failed or brought something else;
+3 this machine has no Debian archive to ask.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+HERE = Path(__file__).resolve().parent
+START = "domain.rng"
+LICENCE = "COPYING.libvirt"
+# The packages' own licence file says where Debian keeps this text; we keep it beside the schemas.
+LGPL = Path("/usr/share/common-licenses/LGPL-2.1")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+TRIES = 3
+APT_LIMIT_S = 300
+
+Result = TypeVar("Result")
+
+APT_CONF = """\
+#clear APT::Update;
+#clear Acquire::IndexTargets::deb::DEP-11;
+APT::Update::Error-Mode "any";
+Acquire::Languages "none";
+Acquire::PDiffs "false";
+Acquire::Retries "3";
+Acquire::http::Timeout "30";
+Acquire::https::Timeout "30";
+Dir::State::lists "{work}/lists";
+Dir::Cache "{work}/cache";
+"""
+# Nothing counts as installed: a newer libvirt on this machine would be apt's choice.
+OWN_SOURCES = """\
+Dir::State::status "{work}/status";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::Etc::sourcelist "{work}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+"""
+
+
+class NoArchiveError(Exception):
+    """This machine cannot ask a Debian archive: it must be done on another, or by other means."""
+
+
+class FetchError(Exception):
+    """The archive did not give what the manifest asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaSet:
+    """One libvirt's schemas.
+
+    Attributes:
+        suite: Debian suite whose package carries them.
+        package: Debian binary package.
+        version: libvirt's version, or None for whatever the suite has.
+        sha256: File name to digest; empty when nothing is pinned.
+    """
+
+    suite: str
+    package: str
+    version: str | None
+    sha256: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """For people: what is being fetched."""
+        return f"libvirt {self.version or 'newest'}"
+
+
+def read_manifest(path: Path = HERE / "manifest.toml") -> tuple[SchemaSet, ...]:
+    """Read the sets in the manifest's order."""
+    return tuple(
+        SchemaSet(entry["suite"], entry["package"], entry.get("version"), entry.get("sha256", {}))
+        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["set"]
+    )
+
+
+def parse_version(package_version: str) -> str:
+    """Take libvirt's version out of a Debian one: ``9.0.0-4+deb12u2`` is ``9.0.0``."""
+    match = re.fullmatch(r"(?:\d+:)?(\d+(?:\.\d+)+)([-+~].*)?", package_version)
+    if match is None:
+        raise FetchError(f"package version {package_version!r}: no libvirt version in it")
+    return match[1]
+
+
+def parse_archive(targets: str) -> str | None:
+    """Choose Debian's main archive from ``kind|label|component|address`` lines, if it is there."""
+    for line in targets.splitlines():
+        kind, label, component, address = line.split("|")
+        if (kind, label, component) == ("Packages", "Debian", "main"):
+            return address
+    return None
+
+
+def included_files(files: Mapping[str, bytes], start: str = START) -> set[str]:
+    """Follow ``<include href>`` from ``start``: every file that its grammar is made of.
+
+    Raises:
+        FetchError: One of them is not in ``files``.
+    """
+    found: set[str] = set()
+    to_read = [start]
+    while to_read:
+        name = to_read.pop()
+        if name in found:
+            continue
+        if name not in files:
+            raise FetchError(f"{name} is not among the files, though the grammar needs it")
+        found.add(name)
+        text = files[name].decode()
+        to_read += re.findall(r"<(?:include|externalRef)\s[^>]*?href=[\"']([^\"']+)", text)
+    return found
+
+
+def wrong_files(files: Mapping[str, bytes], sha256: Mapping[str, str]) -> list[str]:
+    """Name the pinned files that are missing or differ."""
+    return [
+        name
+        for name, digest in sha256.items()
+        if name not in files or hashlib.sha256(files[name]).hexdigest() != digest
+    ]
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Read the ``*.rng`` files of a folder; none when there is no such folder."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.rng")}
+
+
+def is_complete(wanted: SchemaSet, into: Path) -> bool:
+    """Say whether a pinned set is there, every byte of it, with its licence."""
+    if wanted.version is None:
+        return False
+    folder = into / wanted.version
+    return (folder / LICENCE).is_file() and not wrong_files(read_files(folder), wanted.sha256)
+
+
+def read_package(deb: Path, package: str) -> tuple[dict[str, bytes], bytes]:
+    """Read all schemas and the licence of a .deb."""
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], check=True, capture_output=True)
+    schemas: dict[str, bytes] = {}
+    licence = b""
+    with tarfile.open(fileobj=io.BytesIO(data.stdout)) as archive:
+        for member in archive:
+            path = member.name.removeprefix("./")
+            folder, _, name = path.rpartition("/")
+            is_schema = folder == "usr/share/libvirt/schemas" and name.endswith(".rng")
+            if not is_schema and path != f"usr/share/doc/{package}/copyright":
+                continue
+            stream = archive.extractfile(member)
+            if stream is None:
+                continue
+            if is_schema:
+                schemas[name] = stream.read()
+            else:
+                licence = stream.read()
+    return schemas, licence
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put a folder with these files in place, whole or not at all; one that is there goes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as work:
+        new, old = Path(work, "new"), Path(work, "old")
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+
+
+def run_apt(arguments: Sequence[str], work: Path) -> str:
+    """Run apt-get with the private configuration of ``work`` over the machine's own."""
+    result = subprocess.run(
+        ["apt-get", "-q", "-c", work / "apt.conf", *arguments],
+        cwd=work / "download",
+        env={**os.environ, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=APT_LIMIT_S,
+        check=False,
+    )
+    if result.returncode != 0:
+        errors = [line[3:] for line in result.stderr.splitlines() if line.startswith("E: ")]
+        reason = errors[0] if errors else result.stderr.strip() or f"status {result.returncode}"
+        raise FetchError(f"apt-get {arguments[0]} failed: {reason}")
+    return result.stdout
+
+
+def make_apt_folder(work: Path, sources: str | None) -> None:
+    """Lay out private lists, cache and configuration; ``sources`` None keeps the machine's."""
+    for name in ("lists/partial", "cache/archives/partial", "download"):
+        (work / name).mkdir(parents=True)
+    work.chmod(0o755)
+    if os.geteuid() == 0:
+        with suppress(LookupError):  # apt downloads as this user, when there is one
+            shutil.chown(work / "download", "_apt")
+    text = APT_CONF
+    if sources is not None:
+        (work / "sources.list").write_text(sources + "\n", encoding="utf-8")
+        (work / "status").touch()
+        text += OWN_SOURCES
+    (work / "apt.conf").write_text(text.format(work=work), encoding="utf-8")
+
+
+def find_archive() -> str:
+    """Ask the machine's own apt where Debian's main archive is.
+
+    Raises:
+        NoArchiveError: There is no apt, or it does not use Debian's main archive.
+    """
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise NoArchiveError("there is no apt-get or no dpkg-deb here")
+    question = ["indextargets", "--format", "$(CREATED_BY)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"]
+    machine = subprocess.run(["apt-get", *question], capture_output=True, text=True, check=False)
+    archive = parse_archive(machine.stdout)
+    if archive is None:  # a new machine or an image without lists: get them, for ourselves only
+        with tempfile.TemporaryDirectory(prefix="launcher-hook-apt-") as name:
+            work = Path(name)
+            make_apt_folder(work, sources=None)
+            keep_trying(partial(run_apt, ["update"], work))
+            archive = parse_archive(run_apt(question, work))
+    if archive is None:
+        raise NoArchiveError("apt's sources have no main component labelled Debian")
+    return archive
+
+
+def fetch(wanted: SchemaSet, archive: str) -> tuple[str, dict[str, bytes]]:
+    """Get one set from the archive.
+
+    Returns:
+        libvirt's version, and the files of its folder: the grammar and the licence.
+
+    Raises:
+        FetchError: The package is not to be had or is not what is pinned.
+    """
+    with tempfile.TemporaryDirectory(prefix="launcher-hook-apt-") as name:
+        work = Path(name)
+        options = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+        make_apt_folder(work, f"deb {options}{archive} {wanted.suite} main")
+        run_apt(["update"], work)
+        run_apt(["download", wanted.package], work)
+        (deb,) = (work / "download").glob("*.deb")
+        field = ["dpkg-deb", "--field", str(deb), "Version"]
+        version = subprocess.run(field, check=True, capture_output=True, text=True).stdout.strip()
+        schemas, licence = read_package(deb, wanted.package)
+    found = parse_version(version)
+    names = wanted.sha256 or sorted(included_files(schemas))
+    if wanted.version not in (None, found) or wrong_files(schemas, wanted.sha256):
+        raise FetchError(
+            f"{wanted.package} {version} of {wanted.suite} is not the pinned {wanted.name}; "
+            "look at what changed, then put its version and sums into schemas/manifest.toml"
+        )
+    if LGPL.is_file():
+        licence += b"\n" + LGPL.read_bytes()
+    return found, {**{name: schemas[name] for name in names}, LICENCE: licence}
+
+
+def keep_trying(action: Callable[[], Result]) -> Result:
+    """Do it, and again after a pause when it fails, TRIES times in all."""
+    for again in range(1, TRIES):
+        try:
+            return action()
+        except (FetchError, OSError, subprocess.SubprocessError) as error:
+            say(f"{error}; trying again")
+            time.sleep(3 * again)
+    return action()
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, beside the output."""
+    print(f"schemas: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch what is missing; see the module for the exit status."""
+    parser = argparse.ArgumentParser(description="Bring libvirt's RELAX NG schemas here.")
+    parser.add_argument("--into", type=Path, default=HERE / "libvirt", metavar="DIR")
+    parser.add_argument("--newest", action="store_true", help="look for a newer libvirt, too")
+    parser.add_argument(
+        "--archive",
+        metavar="ADDRESS",
+        help="a Debian archive to use instead of the machine's own (with debian-archive-keyring)",
+    )
+    options = parser.parse_args(arguments)
+    into: Path = options.into
+
+    sets = read_manifest()
+    missing = [each for each in sets if each.version is not None and not is_complete(each, into)]
+    if missing or options.newest:
+        missing += [each for each in sets if each.version is None]
+    if not missing:
+        say(f"all there, in {into}")
+        return 0
+    try:
+        archive = options.archive or find_archive()
+    except NoArchiveError as error:
+        say(
+            f"{error}; run this on Debian, or name an archive with --archive, or copy "
+            f"{into} from where it has run. Without it launcher-hook checks against "
+            "/usr/share/libvirt/schemas if that is there, else against its own passthrough.xsd"
+        )
+        return 3
+    except (FetchError, OSError, subprocess.SubprocessError) as error:
+        say(f"{error}; see that `apt-get update` works here, then run this again")
+        return 1
+
+    status = 0
+    for wanted in missing:
+        say(f"{wanted.name}: {wanted.package} from Debian {wanted.suite} ...")
+        start = time.monotonic()
+        try:
+            version, files = keep_trying(partial(fetch, wanted, archive))
+            write_folder(into / version, files)
+        except (FetchError, OSError, subprocess.SubprocessError) as error:
+            if wanted.version is None:
+                say(f"{wanted.name}: {error}; going on without, --newest tries again")
+            else:
+                say(f"{wanted.name}: {error}; see that `apt-get update` works, then try again")
+                status = 1
+            continue
+        say(f"libvirt {version}: {len(files) - 1} files in {time.monotonic() - start:.1f} s")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

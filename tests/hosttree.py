@@ -1,0 +1,271 @@
+"""Builds a node's ``/sys`` on disk: PCI functions, bridges, groups, drivers, mediated devices.
+
+The layout is the kernel's: real directories below ``devices/``, relative links everywhere else::
+
+    root = build_host_tree(tmp_path / "sys", [
+        bridge("0000:80:01.0", group=40),
+        *gpu("0000:81:00.0", group=42, numa=1, parent="0000:80:01.0"),
+    ])
+    rebind(root, "0000:81:00.1", "snd_hda_intel")
+
+No caching and no state beside the disk: every function takes the root and may be called again at
+any time, so that a test can change the tree between two reads.
+"""
+
+# Speed: a Path costs as much as the call that it is made for.
+# ruff: noqa: PTH102, PTH103, PTH112, PTH115, PTH119, PTH120, PTH211
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class HostDevice:
+    """A PCI function as it is to appear.
+
+    Attributes:
+        bdf: Lower case, as the kernel prints it.
+        cls: 24 bits: class, subclass, programming interface.
+        group: IOMMU group; None on a node without an IOMMU.
+        numa: What ``numa_node`` says; None for a kernel without NUMA (no such file).
+        driver: Name of the bound driver; "" for none.
+        parent: The bridge above, which must be in the tree or in the same list; None on a root bus.
+        physfn: The PF of an SR-IOV VF, which must be in the tree or in the same list.
+        vfio_dev: Name of the vfio device, e.g. ``vfio0``; "" for none (Linux before 6.1).
+        bars: Size of each BAR in bytes, 0 for one that is not there; 64 bit, prefetchable.
+    """
+
+    bdf: str
+    vendor: int = 0x8086
+    device: int = 0x1521
+    cls: int = 0x020000
+    group: int | None = None
+    numa: int | None = -1
+    driver: str = ""
+    parent: str | None = None
+    physfn: str | None = None
+    vfio_dev: str = ""
+    bars: tuple[int, ...] = ()
+
+
+def bridge(bdf: str, group: int | None = None, **others: object) -> HostDevice:
+    """A root port (Intel 8086:347a) bound to pcieport."""
+    port = HostDevice(
+        bdf, vendor=0x8086, device=0x347A, cls=0x060400, group=group, driver="pcieport"
+    )
+    return replace(port, **others)  # type: ignore[arg-type]
+
+
+def gpu(bdf: str, driver: str = "vfio-pci", **others: object) -> tuple[HostDevice, ...]:
+    """The four functions of a TU106 card: VGA, audio, USB, UCSI; ``others`` is for all four."""
+    slot = bdf.rpartition(".")[0]
+    return tuple(
+        replace(
+            HostDevice(f"{slot}.{function}", vendor=0x10DE, device=device, cls=cls, driver=driver),
+            **others,  # type: ignore[arg-type]
+        )
+        for function, device, cls in (
+            (0, 0x1F08, 0x030000),
+            (1, 0x10F9, 0x040300),
+            (2, 0x1ADA, 0x0C0330),
+            (3, 0x1ADB, 0x0C8000),
+        )
+    )
+
+
+def many_devices(count: int, driver: str = "vfio-pci") -> tuple[HostDevice, ...]:
+    """As many one-function 3D controllers, each behind no bridge and in a group of its own.
+
+    32 to a bus and 256 buses to a domain; the NUMA node is that of the half of the machine.
+    """
+    return tuple(
+        HostDevice(
+            f"{n >> 13:04x}:{n >> 5 & 0xFF:02x}:{n & 0x1F:02x}.0",
+            vendor=0x10DE,
+            device=0x2330,
+            cls=0x030200,
+            group=n,
+            numa=2 * n // count,
+            driver=driver,
+        )
+        for n in range(count)
+    )
+
+
+def build_host_tree(root: Path, devices: Iterable[HostDevice] = ()) -> Path:
+    """Write a tree with these devices, or add them to one that is there; returns ``root``.
+
+    Raises:
+        ValueError: A parent or PF is neither in the tree nor in the list.
+        FileExistsError: A device is there already.
+    """
+    for directory in ("bus/pci/devices", "bus/pci/drivers", "kernel/iommu_groups", "devices"):
+        (root / directory).mkdir(parents=True, exist_ok=True)
+    waiting = {device.bdf: device for device in devices}
+    while waiting:
+        _add(root, next(iter(waiting.values())), waiting)
+    return root
+
+
+@contextmanager
+def quick_directory() -> Iterator[Path]:
+    """A directory for a large tree, gone afterwards: in memory where the machine has a tmpfs.
+
+    4,096 devices are 50,000 files and links: 2 s there, up to a minute on a busy ext4.
+    """
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as directory:
+        yield Path(directory)
+
+
+def device_directory(root: Path, bdf: str) -> Path:
+    """The real directory of a function."""
+    return _target(root / "bus/pci/devices" / bdf)
+
+
+def write_attribute(root: Path, bdf: str, name: str, content: str | bytes) -> None:
+    """Overwrite or add an attribute file; nothing is appended, not even a line feed."""
+    data = content if isinstance(content, bytes) else content.encode()
+    (device_directory(root, bdf) / name).write_bytes(data)
+
+
+def rebind(root: Path, bdf: str, driver: str) -> None:
+    """Unbind a function from its driver and bind it to another one; "" for none."""
+    directory = device_directory(root, bdf)
+    link = directory / "driver"
+    if link.is_symlink():
+        (_target(link) / bdf).unlink(missing_ok=True)
+        link.unlink()
+    if driver:
+        _bind(root, str(directory), driver)
+
+
+def remove(root: Path, bdf: str) -> None:
+    """Unplug a function, and with a bridge all that is below it; an empty group goes as well."""
+    directory = device_directory(root, bdf)
+    for below in sorted(directory.iterdir()):
+        if (root / "bus/pci/devices" / below.name).is_symlink() and not below.is_symlink():
+            remove(root, below.name)
+        elif (root / "bus/mdev/devices" / below.name).is_symlink():
+            remove_mdev(root, below.name)
+    rebind(root, bdf, "")
+    _leave_group(directory)
+    (root / "bus/pci/devices" / bdf).unlink()
+    shutil.rmtree(directory)
+
+
+def add_mdev(root: Path, uuid: str, parent: str, group: int | None = None) -> None:
+    """Create a mediated device below a function."""
+    directory = device_directory(root, parent) / uuid
+    directory.mkdir()
+    devices = root / "bus/mdev/devices"
+    devices.mkdir(parents=True, exist_ok=True)
+    _link(f"{devices}/{uuid}", str(directory))
+    if group is not None:
+        _enter_group(root, str(directory), group)
+
+
+def remove_mdev(root: Path, uuid: str) -> None:
+    """Remove a mediated device; ``bus/mdev/devices`` stays, as the kernel's does."""
+    link = root / "bus/mdev/devices" / uuid
+    directory = _target(link)
+    _leave_group(directory)
+    link.unlink()
+    shutil.rmtree(directory)
+
+
+def _add(root: Path, device: HostDevice, waiting: dict[str, HostDevice]) -> None:
+    """Add a device, and first those of the list that it stands on."""
+    del waiting[device.bdf]
+    for other in (device.parent, device.physfn):
+        if other in waiting:
+            _add(root, waiting[other], waiting)
+        elif other is not None and not (root / "bus/pci/devices" / other).is_symlink():
+            raise ValueError(f"{device.bdf}: {other} is neither in the tree nor in the list")
+    if device.parent is not None:
+        above = str(device_directory(root, device.parent))
+    else:
+        above = f"{root}/devices/pci{device.bdf.rpartition(':')[0]}"
+        os.makedirs(above, exist_ok=True)
+    directory = f"{above}/{device.bdf}"
+    os.mkdir(directory)
+    _write(f"{directory}/vendor", f"0x{device.vendor:04x}\n")
+    _write(f"{directory}/device", f"0x{device.device:04x}\n")
+    _write(f"{directory}/class", f"0x{device.cls:06x}\n")
+    if device.numa is not None:
+        _write(f"{directory}/numa_node", f"{device.numa}\n")
+    if device.bars:
+        _write(f"{directory}/resource", _resource(device.bars))
+    if device.vfio_dev:
+        os.makedirs(f"{directory}/vfio-dev/{device.vfio_dev}")
+    _link(f"{root}/bus/pci/devices/{device.bdf}", directory)
+    if device.group is not None:
+        _enter_group(root, directory, device.group)
+    if device.driver:
+        _bind(root, directory, device.driver)
+    if device.physfn is not None:
+        function = device_directory(root, device.physfn)
+        _link(f"{directory}/physfn", str(function))
+        _link(f"{function}/virtfn{len(list(function.glob('virtfn*')))}", directory)
+
+
+def _resource(bars: tuple[int, ...]) -> str:
+    """Start, end and flags of 6 BARs, the ROM and 6 bridge windows (Linux resource_show)."""
+    lines = []
+    start = 0x380000000000
+    for bar in range(13):
+        size = bars[bar] if bar < len(bars) else 0
+        if size:
+            start = -(-start // size) * size
+            # IORESOURCE_MEM | PREFETCH | SIZEALIGN | MEM_64, and the BAR's own low bits.
+            lines.append(f"0x{start:016x} 0x{start + size - 1:016x} 0x{0x14220C:016x}\n")
+            start += size
+        else:
+            lines.append(f"0x{0:016x} 0x{0:016x} 0x{0:016x}\n")
+    return "".join(lines)
+
+
+def _bind(root: Path, directory: str, driver: str) -> None:
+    bound = f"{root}/bus/pci/drivers/{driver}"
+    os.makedirs(bound, exist_ok=True)
+    _link(f"{directory}/driver", bound)
+    _link(f"{bound}/{os.path.basename(directory)}", directory)
+
+
+def _enter_group(root: Path, directory: str, group: int) -> None:
+    there = f"{root}/kernel/iommu_groups/{group}"
+    if not os.path.isdir(there):
+        os.makedirs(f"{there}/devices")
+    _link(f"{there}/devices/{os.path.basename(directory)}", directory)
+    _link(f"{directory}/iommu_group", there)
+
+
+def _leave_group(directory: Path) -> None:
+    link = directory / "iommu_group"
+    if not link.is_symlink():
+        return
+    group = _target(link)
+    (group / "devices" / directory.name).unlink()
+    if not any((group / "devices").iterdir()):
+        shutil.rmtree(group)
+
+
+def _write(path: str, content: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    os.write(file, content.encode())
+    os.close(file)
+
+
+def _link(link: str, target: str) -> None:
+    """A relative link, as sysfs has them: the tree may be moved or copied."""
+    os.symlink(os.path.relpath(target, os.path.dirname(link)), link)
+
+
+def _target(link: Path) -> Path:
+    return Path(os.path.normpath(link.parent / os.readlink(link)))

@@ -29,6 +29,8 @@ _NOT_IN_ALIAS = re.compile(r"[^A-Za-z0-9_-]")
 
 # kubevirt pkg/network/deviceinfo: SRIOVAliasPrefix
 _SRIOV_ALIAS_PREFIX = "ua-sriov-"
+# As the launcher writes it for a hostDevices[] entry whose resource is a USB device.
+_USB_ALIAS_PREFIX = "ua-usb-host-"
 
 
 class AliasBook:
@@ -66,6 +68,7 @@ def assign_devices(
     allocations: Mapping[str, Allocation],
     present: Sequence[PresentHostdev],
     aliases: AliasBook,
+    others: Sequence[str | None] = (),
 ) -> tuple[Assignment, ...]:
     """Back every request with a host device, and account for every device there is.
 
@@ -76,6 +79,7 @@ def assign_devices(
         present: The domain's PCI and mdev hostdevs, in its order; each is adopted, also those
             that no request names (SR-IOV interfaces).
         aliases: Knows the aliases of all devices that are not hostdevs of ours.
+        others: Aliases of the hostdevs that are not ours; a request can be for one of them.
 
     Returns:
         The requests' devices in their order, then other hostdevs of the domain, then devices that
@@ -86,6 +90,7 @@ def assign_devices(
             left; or two hostdevs have one source.
     """
     by_source = _by_source(present)
+    requests = _not_usb(requests, others)
     claims = _claims(requests, present)
     taken = {claim.source for claim in claims.values()}
     assignments = []
@@ -118,6 +123,22 @@ def _by_source(present: Sequence[PresentHostdev]) -> dict[HostSource, PresentHos
                 "take one of the two out: libvirt gives a device to a guest once",
             )
     return by_source
+
+
+def _not_usb(
+    requests: Sequence[DeviceRequest], others: Sequence[str | None]
+) -> list[DeviceRequest]:
+    """Leave out the requests that a USB hostdev backs, also one whose alias libvirt has dropped."""
+    nameless = others.count(None)
+    left = []
+    for request in requests:
+        if f"{_USB_ALIAS_PREFIX}{request.name}" in others:
+            continue
+        if nameless and request.kind == "hostdevice" and _NOT_IN_ALIAS.search(request.name):
+            nameless -= 1
+            continue
+        left.append(request)
+    return left
 
 
 def _claims(
@@ -191,6 +212,7 @@ def _assignment(
         name=request.name,
         present=present,
         own_slot=isinstance(source, str),
+        keep_driver=_is_vgpu_function(present),
         display=_default_display(request, request.display, present),
         ramfb=_default_display(request, request.ramfb, present),
     )
@@ -207,6 +229,11 @@ def _default_display(
     return "on" if asked and request.display is not False else "off"
 
 
+def _is_vgpu_function(present: PresentHostdev | None) -> bool:
+    """Whether the launcher took a function for a vGPU's: only then it has a display."""
+    return present is not None and present.display is not None
+
+
 def _adopted(hostdev: PresentHostdev, aliases: AliasBook) -> Assignment:
     alias = aliases.keep(hostdev)
     sriov = alias.startswith(_SRIOV_ALIAS_PREFIX)
@@ -216,6 +243,7 @@ def _adopted(hostdev: PresentHostdev, aliases: AliasBook) -> Assignment:
         why="SR-IOV interface, by the launcher" if sriov else "in the domain already",
         present=hostdev,
         own_slot=sriov or isinstance(hostdev.source, str),
+        keep_driver=_is_vgpu_function(hostdev),
     )
 
 

@@ -12,7 +12,12 @@ from launcher_hook.assign import AliasBook
 from launcher_hook.errors import HostError
 from launcher_hook.model import Assignment, HostFacts, HostFunction, Settings
 from launcher_hook.pci import PciAddress
-from launcher_hook.sysfs import is_bound_to_vfio, is_bridge, keeps_group_viable
+from launcher_hook.sysfs import (
+    has_own_vfio_device,
+    is_bound_to_vfio,
+    is_bridge,
+    keeps_group_viable,
+)
 
 
 def add_companions(
@@ -20,13 +25,13 @@ def add_companions(
 ) -> tuple[Assignment, ...]:
     """Attach the other functions of each assigned slot: same group, bound to vfio.
 
-    Virtual functions are marked to have a guest slot of their own. Nothing is added where nothing
-    is known of the node.
+    What the node knows of an assigned function is noted: a VF has a guest slot of its own, and a
+    vGPU's VF keeps its driver. Nothing is added where nothing is known.
 
     Returns:
         The assignments in their order, each slot's companions behind its last one.
     """
-    assignments = [_with_own_slot(assignment, facts) for assignment in assignments]
+    assignments = [_with_facts(assignment, facts) for assignment in assignments]
     if settings.companions == "ignore":
         return tuple(assignments)
     assigned = {assignment.host_address for assignment in assignments}
@@ -53,12 +58,16 @@ def add_companions(
     return tuple(result)
 
 
-def _with_own_slot(assignment: Assignment, facts: HostFacts) -> Assignment:
+def _with_facts(assignment: Assignment, facts: HostFacts) -> Assignment:
     address = assignment.host_address
     function = facts.functions.get(address) if address is not None else None
-    if function is None or function.physical_function is None:
+    if function is None:
         return assignment
-    return replace(assignment, own_slot=True)
+    return replace(
+        assignment,
+        own_slot=assignment.own_slot or function.physical_function is not None,
+        keep_driver=assignment.keep_driver or has_own_vfio_device(function),
+    )
 
 
 def _companions(address: PciAddress, facts: HostFacts) -> Iterator[HostFunction]:
@@ -108,6 +117,8 @@ def check_host(assignments: Sequence[Assignment], facts: HostFacts, settings: Se
 
 
 def _is_managed(assignment: Assignment, settings: Settings) -> bool:
+    if assignment.keep_driver:
+        return False
     if settings.managed == "keep" and assignment.present is not None:
         return assignment.present.managed == "yes"
     return settings.managed != "no"

@@ -122,6 +122,7 @@ class PresentHostdev:
     Attributes:
         guest_address: None where it has none, or one that is not a PCI address.
         managed: As written; None where it is not.
+        display: As written, on or off; the launcher writes it for a vGPU.
         line: Line of the element in the text it was read from.
     """
 
@@ -129,6 +130,7 @@ class PresentHostdev:
     alias: str | None
     guest_address: PciAddress | None
     managed: str | None = None
+    display: str | None = None
     line: int | None = None
 
 
@@ -144,6 +146,8 @@ class Assignment:
         own_slot: Never shares a guest slot. True for mediated devices, and for SR-IOV virtual
             functions: virt-launcher unplugs those one by one before a migration, and libvirt
             does not unplug one function of a multi-function slot.
+        keep_driver: libvirt must not bind the function to vfio-pci: it is a vGPU's VF, whose
+            own driver provides the vfio device.
         display: For a mediated device that must be written: "on", "off" or None.
         ramfb: As display.
     """
@@ -154,6 +158,7 @@ class Assignment:
     name: str | None = None
     present: PresentHostdev | None = None
     own_slot: bool = False
+    keep_driver: bool = False
     display: Literal["on", "off"] | None = None
     ramfb: Literal["on", "off"] | None = None
 

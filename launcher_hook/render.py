@@ -11,6 +11,7 @@ from launcher_hook.domain.document import Element, parse_domain, print_domain
 from launcher_hook.domain.edit import put_plan
 from launcher_hook.domain.inspect import (
     other_aliases,
+    other_hostdevs,
     passed_hostdevs,
     read_hostdev,
     read_topology,
@@ -115,7 +116,9 @@ def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostd
 def _decide(root: Element, present: Sequence[PresentHostdev], inputs: Inputs) -> Decision:
     topology = read_topology(root, inputs.where)
     aliases = AliasBook(other_aliases(root))
-    assigned = assign_devices(inputs.vmi.requests, inputs.allocations, present, aliases)
+    assigned = assign_devices(
+        inputs.vmi.requests, inputs.allocations, present, aliases, other_hostdevs(root)
+    )
     facts = inputs.host.facts(assignment.source for assignment in assigned)
     assigned = add_companions(assigned, facts, inputs.settings, aliases)
     check_host(assigned, facts, inputs.settings)

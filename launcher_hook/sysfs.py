@@ -239,6 +239,11 @@ def is_bound_to_vfio(function: HostFunction) -> bool:
     return function.vfio_device is not None or is_vfio_driver(function.driver)
 
 
+def has_own_vfio_device(function: HostFunction) -> bool:
+    """Whether its native driver provides the vfio device, so that it must not be unbound."""
+    return function.vfio_device is not None and not is_vfio_driver(function.driver)
+
+
 def is_bridge(function: HostFunction) -> bool:
     """Whether it is a bridge that no VM can be given; False where the class is not known."""
     return function.class_code is not None and function.class_code >> 8 in _BRIDGES

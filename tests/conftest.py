@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from libvirt_driver import libvirt  # noqa: F401 - a fixture
 
 from launcher_hook.schema import find_versions
 

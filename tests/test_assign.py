@@ -1,6 +1,7 @@
 """Which host device backs which request."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -29,9 +30,10 @@ def assign(
     environ: Mapping[str, str] | None = None,
     present: Sequence[PresentHostdev] = (),
     other_aliases: Sequence[str] = (),
+    others: Sequence[str | None] = (),
 ) -> tuple[Assignment, ...]:
     return assign_devices(
-        requests, parse_allocations(environ or {}), present, AliasBook(other_aliases)
+        requests, parse_allocations(environ or {}), present, AliasBook(other_aliases), others
     )
 
 
@@ -171,6 +173,21 @@ def test_a_request_that_nothing_backs_is_refused(
 def test_two_hostdevs_with_one_source_are_refused() -> None:
     with pytest.raises(InputError, match="take one of the two out"):
         assign(present=[hostdev(A, "ua-a"), hostdev(A, "ua-b")])
+
+
+def test_a_request_that_a_usb_hostdev_backs_is_none_of_ours() -> None:
+    request = DeviceRequest("hostdevice", "stick", "kubevirt.io/storage", "hostDevices[0]")
+    assert assign([request], others=["ua-usb-host-stick"]) == ()
+    dotted = replace(request, name="stick.1")  # libvirt has dropped this alias
+    assert assign([dotted], others=[None]) == ()
+    with pytest.raises(InputError, match="PCI_RESOURCE_KUBEVIRT_IO_STORAGE is not set"):
+        assign([dotted], others=["ua-usb-host-other"])
+
+
+def test_a_vgpus_function_keeps_its_driver() -> None:
+    present = PresentHostdev(A, "ua-gpu-g0", None, managed="no", display="on")
+    (assigned,) = assign([gpu("g0")], {}, [present])
+    assert assigned.keep_driver
 
 
 @given(st.permutations(["PCI_RESOURCE_X_A", "PCI_RESOURCE_X_B", "PCI_RESOURCE_X_C"]), st.data())

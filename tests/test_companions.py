@@ -84,6 +84,13 @@ def test_a_virtual_function_gets_a_guest_slot_of_its_own() -> None:
     assert result.own_slot
 
 
+def test_a_function_whose_own_driver_provides_vfio_keeps_it_and_may_be_unmanaged() -> None:
+    known = facts(function(GPU, driver="nvidia", vfio_device="vfio3"))
+    (result,) = add_companions([assigned()], known, Settings(), AliasBook([]))
+    assert result.keep_driver
+    check_host([result], known, Settings(managed="yes"))
+
+
 def test_a_member_on_another_driver_is_refused_by_function_driver_and_group() -> None:
     known = facts(function(GPU), function(AUDIO, driver="snd_hda_intel"))
     with pytest.raises(

@@ -66,7 +66,9 @@ def put_hostdev(element: Element, placement: Placement, settings: Settings) -> N
     element.set("mode", "subsystem")
     if host_address is not None:
         element.set("type", "pci")
-        if settings.managed != "keep":
+        if assignment.keep_driver:
+            element.set("managed", "no")
+        elif settings.managed != "keep":
             element.set("managed", settings.managed)
         elif element.get("managed") is None:
             element.set("managed", "yes")

@@ -45,6 +45,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         alias=alias.get("name") if alias is not None else None,
         guest_address=guest_address(hostdev, place),
         managed=hostdev.get("managed"),
+        display=hostdev.get("display"),
         line=hostdev.sourceline,
     )
 
@@ -167,3 +168,11 @@ def other_aliases(root: Element) -> Iterator[str]:
     for alias in root.iterfind("./devices/*/alias"):
         if alias.getparent() not in ours and alias.get("name"):
             yield alias.get("name", "")
+
+
+def other_hostdevs(root: Element) -> tuple[str | None, ...]:
+    """The aliases of the hostdevs that are not ours: USB, SCSI; None for one without."""
+    ours = set(passed_hostdevs(root))
+    hostdevs = (hostdev for hostdev in root.iterfind("./devices/hostdev") if hostdev not in ours)
+    aliases = (hostdev.find("./alias") for hostdev in hostdevs)
+    return tuple(alias.get("name") if alias is not None else None for alias in aliases)

@@ -104,6 +104,7 @@ class Grammar:
 
     defines: dict[str, Pattern] = field(default_factory=dict)
     _names: dict[Pattern, frozenset[str]] = field(default_factory=dict)
+    _nullable: dict[Pattern, bool] = field(default_factory=dict)
 
     def leaves(self, pattern: Pattern) -> Iterator[Leaf]:
         """What stands in a pattern itself: nothing from inside its elements and attributes."""
@@ -126,6 +127,11 @@ class Grammar:
 
     def nullable(self, pattern: Pattern) -> bool:
         """Whether the pattern demands nothing."""
+        if pattern not in self._nullable:
+            self._nullable[pattern] = self._is_nullable(pattern)
+        return self._nullable[pattern]
+
+    def _is_nullable(self, pattern: Pattern) -> bool:
         match pattern:
             case Ref(name):
                 return self.nullable(self.defines.get(name, EMPTY))

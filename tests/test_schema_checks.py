@@ -1,0 +1,150 @@
+"""Checking an edit: what we brought is refused, what was there before us is only reported."""
+
+import os
+from copy import deepcopy
+
+import pytest
+from lxml import etree
+
+from launcher_hook.errors import InputError, SchemaError
+from launcher_hook.schema import SchemaSet, check_written, load_schemas
+
+PORT = (
+    "<controller type='pci' index='24' model='pcie-root-port'>"
+    "<address type='pci' domain='0x0000' bus='0x00' slot='0x10' function='0x0'/></controller>"
+)
+HOSTDEV = """<hostdev mode='subsystem' type='pci' managed='yes'>
+  <source><address domain='0x0000' bus='0x3b' slot='0x00' function='0x0'/></source>
+  <alias name='ua-gpu-1'/>
+  <address type='pci' domain='0x0000' bus='0x18' slot='0x00' function='0x0'/>
+</hostdev>"""
+RNG = "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
+BROKEN = "<rng model='florp'><backend model='random'>/dev/urandom</backend></rng>"
+
+
+@pytest.fixture(params=["9.0.0", "11.3.0", "xsd"])
+def schemas(request: pytest.FixtureRequest) -> SchemaSet:
+    if request.param == "xsd":
+        return load_schemas(roots=())
+    try:
+        return load_schemas(request.param)
+    except InputError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["9.0.0", "11.3.0"])
+def libvirt_schemas(request: pytest.FixtureRequest) -> SchemaSet:
+    try:
+        return load_schemas(request.param)
+    except InputError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+def domain_with(*devices: str) -> etree._Element:
+    return etree.fromstring(
+        "<domain type='kvm'><name>x</name><memory>1024</memory>"
+        "<os><type arch='x86_64' machine='q35'>hvm</type></os>"
+        f"<devices>{''.join(devices)}</devices></domain>"
+    )
+
+
+def written_in(root: etree._Element) -> list[etree._Element]:
+    return [element for element in root[-1] if element.tag in ("hostdev", "controller")]
+
+
+def test_a_good_edit_has_no_warnings(schemas: SchemaSet) -> None:
+    after = domain_with(RNG, PORT, HOSTDEV)
+    assert check_written(written_in(after), domain_with(RNG), after, schemas) == ()
+
+
+def test_what_was_invalid_before_us_is_explained_only_on_request(
+    libvirt_schemas: SchemaSet,
+) -> None:
+    before, after = domain_with(BROKEN), domain_with(BROKEN, PORT, HOSTDEV)
+    assert check_written(written_in(after), before, after, libvirt_schemas) == ()
+    (warning,) = check_written(
+        written_in(after), before, after, libvirt_schemas, explain_before=True
+    )
+    assert warning.path == "/domain/devices/rng/@model"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("'0x3b'", "'3b'"), ("'pci' managed", "'pcii' managed"), ("source", "sorce")],
+    ids=["value", "type", "child"],
+)
+@pytest.mark.parametrize("rest", [RNG, BROKEN], ids=["valid-before", "invalid-before"])
+def test_a_wrong_hostdev_of_ours_is_our_bug(
+    schemas: SchemaSet, rest: str, old: str, new: str
+) -> None:
+    after = domain_with(rest, PORT, HOSTDEV.replace(old, new))
+    with pytest.raises(SchemaError, match="/domain/devices/hostdev"):
+        check_written(written_in(after), domain_with(rest), after, schemas)
+
+
+def test_a_wrong_controller_of_ours_is_our_bug(schemas: SchemaSet) -> None:
+    after = domain_with(BROKEN, PORT.replace("'24'", "'x'"))
+    with pytest.raises(SchemaError, match="/domain/devices/controller/@index"):
+        check_written(written_in(after), domain_with(BROKEN), after, schemas)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["<florp/>", "<driver name='florp'/>", "<boot order='0'/>", "<rom bar='maybe'/>"],
+    ids=["unknown-child", "driver", "boot", "rom"],
+)
+def test_parts_that_the_launcher_put_into_our_hostdev_are_warnings(
+    schemas: SchemaSet, kept: str
+) -> None:
+    before = domain_with(HOSTDEV.replace("</hostdev>", f"{kept}</hostdev>"), PORT)
+    after = deepcopy(before)
+    (warning, *_) = check_written(written_in(after), before, after, schemas)
+    assert warning.path.startswith("/domain/devices/hostdev/")
+
+
+def test_display_on_a_pci_hostdev_is_not_our_fault(schemas: SchemaSet) -> None:
+    before = domain_with(HOSTDEV.replace("managed", "display='on' ramfb='on' managed"), PORT)
+    after = deepcopy(before)
+    warnings = check_written(written_in(after), before, after, schemas)
+    # libvirt 9.0.0 does not know them there.
+    assert len(warnings) == (2 if schemas.name == "libvirt 9.0.0" else 0)
+
+
+def test_a_rule_that_we_break_is_our_bug(schemas: SchemaSet) -> None:
+    disk = "<disk><address type='pci' bus='0x18'/></disk>"
+    before, after = domain_with(PORT, disk), domain_with(PORT, disk, HOSTDEV)
+    with pytest.raises(SchemaError, match=r"guest address 0000:18:00\.0 is given to 2 devices"):
+        check_written(written_in(after), before, after, schemas)
+
+
+def test_a_rule_that_was_broken_before_us_is_a_warning(schemas: SchemaSet) -> None:
+    disk = "<disk><address type='pci' bus='0x18'/></disk>"
+    before = domain_with(PORT, disk, HOSTDEV)
+    after = deepcopy(before)
+    after[-1][2].set("managed", "no")
+    (warning,) = check_written([after[-1][2]], before, after, schemas)
+    assert warning.rule == "guest-address-twice"
+
+
+def test_a_rule_broken_by_others_is_a_warning(schemas: SchemaSet) -> None:
+    other = HOSTDEV.replace("0x18", "0x09").replace("0x3b", "0xaf").replace("gpu-1", "gpu-2")
+    before, after = domain_with(), domain_with(PORT, HOSTDEV, other)
+    ours = written_in(after)[:2]
+    (warning,) = check_written(ours, before, after, schemas)
+    assert warning.rule == "bus-without-controller"
+
+
+def test_a_document_that_we_made_invalid_is_our_bug(libvirt_schemas: SchemaSet) -> None:
+    with pytest.raises(SchemaError, match="/domain/devices/rng/@model: model 'florp' is not one"):
+        check_written((), domain_with(RNG), domain_with(BROKEN), libvirt_schemas)
+
+
+def test_all_that_is_wrong_stands_in_the_refusal(schemas: SchemaSet) -> None:
+    wrong = HOSTDEV.replace("'0x3b'", "'3b'").replace("'yes'", "'true'")
+    after = domain_with(PORT, wrong)
+    with pytest.raises(SchemaError, match=r"(?s)@managed.*\(and \d more: .*@bus"):
+        check_written(written_in(after), domain_with(), after, schemas)

@@ -239,7 +239,7 @@ def _render(arguments: argparse.Namespace) -> int:
     schemas = load_schemas(arguments.schema_version)
     rendered = render_domain(inputs, schemas, explain=arguments.verbose > 0)
     log = logging.getLogger(__name__)
-    log.info("checked against %s", schemas.name)
+    log.info("what we wrote is valid, checked against %s", schemas.name)
     for warning in rendered.warnings:
         log.info("was there before: %s", warning)
     if arguments.output is not None:

@@ -64,7 +64,9 @@ def _parse(variable: str, value: str, parse_item: Callable[[str], HostSource]) -
             source = parse_item(text)
         except ValueError as error:
             what, _, fix = str(error).partition("; ")
-            raise InputError(where, f"{text!r}: {what}" if not fix else what, fix or BDF_EXAMPLE) from None
+            raise InputError(
+                where, f"{text!r}: {what}" if not fix else what, fix or BDF_EXAMPLE
+            ) from None
         if source in sources:
             first = sources.index(source) + 1
             raise InputError(where, f"{text!r} is item {first} already", "name each device once")

@@ -32,6 +32,13 @@ class PciAddress:
     function: int
 
     def __post_init__(self) -> None:
+        if (
+            0 <= self.function <= MAX_FUNCTION
+            and 0 <= self.slot <= MAX_SLOT
+            and 0 <= self.bus <= MAX_BUS
+            and 0 <= self.domain <= MAX_DOMAIN
+        ):
+            return
         for name, value, highest in (
             ("domain", self.domain, MAX_DOMAIN),
             ("bus", self.bus, MAX_BUS),

@@ -91,11 +91,12 @@ def render_domain(inputs: Inputs, schemas: SchemaSet, *, explain: bool = False) 
     root = tree.getroot()
     present = _read_present(root, inputs.where)
     decision = _decide(root, [hostdev for _, hostdev in present], inputs)
-    before = deepcopy(root)
+    before = deepcopy(tree)
     written = put_plan(root, decision.plan, present, inputs.settings)
-    warnings = check_written(written, before, root, schemas, explain_before=explain)
-    changed = bool(written) and print_domain(tree, b"") != print_domain(before.getroottree(), b"")
-    xml = print_domain(tree, inputs.domain_xml) if changed else inputs.domain_xml
+    warnings = check_written(written, before.getroot(), root, schemas, explain_before=explain)
+    xml = print_domain(tree, inputs.domain_xml)
+    if xml == print_domain(before, inputs.domain_xml):
+        xml = inputs.domain_xml
     return Rendered(xml, decision, tuple(str(fault) for fault in warnings))
 
 

@@ -207,15 +207,14 @@ class GuestRoom:
         closed = self._taken_root_slots() | self._foreign_slots() | unwanted
         upward = range(_FIRST_PORT_SLOT, MAX_SLOT + 1)
         downward = range(_FIRST_PORT_SLOT - 1, 0, -1)
-        places = [
+        places = (
             PciAddress(0, 0, slot, function)
             for slot in (*upward, *downward)
             if slot not in closed
             for function in range(FUNCTIONS_A_SLOT)
-        ]
-        if len(places) < len(indexes):
-            return None
-        return dict(zip(indexes, places, strict=False))
+        )
+        placed = dict(zip(indexes, places, strict=False))
+        return placed if len(placed) == len(indexes) else None
 
     # What libvirt will need
 

@@ -5,24 +5,16 @@ virt-launcher reads libvirt's answer through a struct that drops ``rom``, ``driv
 full again. A hostdev that is adopted keeps every child and attribute that is not ours to say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lxml import etree
-from lxml.builder import E
 
 from launcher_hook.domain.document import Element
-from launcher_hook.model import GuestPlan, Placement, PresentHostdev, RootPort, Settings
+from launcher_hook.model import Assignment, GuestPlan, Placement, PresentHostdev, RootPort, Settings
 from launcher_hook.pci import PciAddress
 
-
-def address_attributes(address: PciAddress) -> dict[str, str]:
-    """An address as libvirt prints it."""
-    return {
-        "domain": f"0x{address.domain:04x}",
-        "bus": f"0x{address.bus:02x}",
-        "slot": f"0x{address.slot:02x}",
-        "function": f"0x{address.function:x}",
-    }
+_WHOLLY_OURS = ("address", "alias")
+"""Elements of which every attribute is ours to say."""
 
 
 def put_plan(
@@ -47,84 +39,122 @@ def put_plan(
     devices = root.find("./devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
-    written = put_root_ports(devices, plan.root_ports)
+    return (
+        *put_root_ports(devices, plan.root_ports),
+        *put_hostdevs(devices, plan.placements, present, settings),
+    )
+
+
+def put_hostdevs(
+    devices: Element,
+    placements: Sequence[Placement],
+    present: Sequence[tuple[Element, PresentHostdev]],
+    settings: Settings,
+) -> Iterator[Element]:
+    """Write ``<hostdev>``s, new ones behind the last that is there."""
     elements = {hostdev.source: element for element, hostdev in present}
     last = present[-1][0] if present else None
-    for placement in plan.placements:
-        element = elements.get(placement.assignment.source)
-        if element is None:
-            element = last = _insert(devices, etree.Element("hostdev"), last)
-        put_hostdev(element, placement, settings)
-        written.append(element)
-    return tuple(written)
+    for placement in placements:
+        adopted = elements.get(placement.assignment.source)
+        wanted = _hostdev(placement, settings, adopted)
+        if adopted is None:
+            last = _insert(devices, wanted, last)
+            yield last
+        else:
+            _merge(wanted, adopted)
+            yield adopted
 
 
-def put_hostdev(element: Element, placement: Placement, settings: Settings) -> None:
-    """Write what is ours into a ``<hostdev>``, new or adopted."""
-    assignment = placement.assignment
-    host_address = assignment.host_address
-    element.set("mode", "subsystem")
-    if host_address is not None:
-        element.set("type", "pci")
-        if assignment.keep_driver:
-            element.set("managed", "no")
-        elif settings.managed != "keep":
-            element.set("managed", settings.managed)
-        elif element.get("managed") is None:
-            element.set("managed", "yes")
-        _put(element, "source/address", address_attributes(host_address))
-    else:
-        element.set("type", "mdev")
-        if element.get("model") is None:
-            element.set("model", "vfio-pci")
-        for name, value in (("display", assignment.display), ("ramfb", assignment.ramfb)):
-            if value is not None:
-                element.set(name, value)
-        _put(element, "source/address", {"uuid": str(assignment.source)})
-    _put(element, "alias", {"name": assignment.alias})
-    if placement.guest_address is not None:
-        attributes = _guest_attributes(placement.guest_address, placement.multifunction)
-        _put(element, "address", attributes)
-
-
-def put_root_ports(devices: Element, ports: Sequence[RootPort]) -> list[Element]:
-    """Write ``pcie-root-port``s with chassis, port and address, new or of an earlier pass."""
+def put_root_ports(devices: Element, ports: Sequence[RootPort]) -> Iterator[Element]:
+    """Write ``pcie-root-port``s, new or of an earlier pass, behind the last controller."""
     controllers = list(devices.iterfind("./controller"))
     by_index = {c.get("index"): c for c in controllers if c.get("type") == "pci"}
     last = next(reversed(by_index.values()), controllers[-1] if controllers else None)
-    written = []
     for port in ports:
-        index = str(port.index)
-        element = by_index.get(index)
-        if element is None:
-            element = E.controller(type="pci", index=index, model="pcie-root-port")
-            last = _insert(devices, element, last)
-        written.append(element)
-        if port.address is None:
-            continue
+        wanted = _root_port(port)
+        there = by_index.get(str(port.index))
+        if there is None:
+            last = _insert(devices, wanted, last)
+            yield last
+        else:
+            _merge(wanted, there)
+            yield there
+
+
+def _hostdev(placement: Placement, settings: Settings, adopted: Element | None) -> Element:
+    """A hostdev as it should be; of an adopted one the parts that we have a say in."""
+    assignment = placement.assignment
+    hostdev = etree.Element("hostdev", mode="subsystem")
+    source = etree.SubElement(hostdev, "source")
+    if assignment.host_address is not None:
+        hostdev.set("type", "pci")
+        hostdev.set("managed", _managed(assignment, settings))
+        etree.SubElement(source, "address", _numbers(assignment.host_address))
+    else:
+        hostdev.set("type", "mdev")
+        hostdev.set("model", (adopted.get("model") if adopted is not None else None) or "vfio-pci")
+        for name, value in (("display", assignment.display), ("ramfb", assignment.ramfb)):
+            if value is not None:
+                hostdev.set(name, value)
+        etree.SubElement(source, "address", uuid=str(assignment.source))
+    etree.SubElement(hostdev, "alias", name=assignment.alias)
+    if placement.guest_address is not None:
+        _add_guest_address(hostdev, placement.guest_address, placement.multifunction)
+    return hostdev
+
+
+def _managed(assignment: Assignment, settings: Settings) -> str:
+    if assignment.keep_driver:
+        return "no"
+    if settings.managed != "keep":
+        return settings.managed
+    return (assignment.present.managed if assignment.present else None) or "yes"
+
+
+def _root_port(port: RootPort) -> Element:
+    """A root port as it should be."""
+    index = str(port.index)
+    controller = etree.Element("controller", type="pci", index=index, model="pcie-root-port")
+    if port.address is not None:
         # libvirt's own defaults (qemuDomainAssignPCIAddresses), written out so that they stay.
         number = (port.address.slot << 3) + port.address.function
-        _put(element, "target", {"chassis": index, "port": f"0x{number:x}"})
-        _put(element, "address", _guest_attributes(port.address, port.multifunction))
-    return written
+        etree.SubElement(controller, "target", chassis=index, port=f"0x{number:x}")
+        _add_guest_address(controller, port.address, port.multifunction)
+    return controller
 
 
-def _guest_attributes(address: PciAddress, multifunction: bool) -> dict[str, str]:
-    attributes = {"type": "pci", **address_attributes(address)}
-    return {**attributes, "multifunction": "on"} if multifunction else attributes
+def _add_guest_address(device: Element, address: PciAddress, multifunction: bool) -> None:
+    attributes = {"type": "pci", **_numbers(address)}
+    if multifunction:
+        attributes["multifunction"] = "on"
+    etree.SubElement(device, "address", attributes)
 
 
-def _put(element: Element, path: str, attributes: dict[str, str]) -> None:
-    """Give the child at a path exactly these attributes; attributes that are right stay put."""
-    child = element
-    for tag in path.split("/"):
-        found = child.find(f"./{tag}")
+def _numbers(address: PciAddress) -> dict[str, str]:
+    """An address as libvirt prints it."""
+    return {
+        "domain": f"0x{address.domain:04x}",
+        "bus": f"0x{address.bus:02x}",
+        "slot": f"0x{address.slot:02x}",
+        "function": f"0x{address.function:x}",
+    }
+
+
+def _merge(wanted: Element, there: Element) -> None:
+    """Bring an element that is there to what is wanted; what is not ours in it stays."""
+    attributes = dict(wanted.attrib)
+    if wanted.tag in _WHOLLY_OURS:
+        if dict(there.attrib) != attributes:
+            there.attrib.clear()
+            there.attrib.update(attributes)
+        return
+    there.attrib.update(attributes)
+    for child in list(wanted):
+        found = there.find(f"./{child.tag!s}")
         if found is None:
-            found = _insert(child, etree.Element(tag), child[-1] if len(child) else None)
-        child = found
-    if dict(child.attrib) != attributes:
-        child.attrib.clear()
-        child.attrib.update(attributes)
+            _insert(there, child, there[-1] if len(there) else None)
+        else:
+            _merge(child, found)
 
 
 def _insert(parent: Element, element: Element, after: Element | None) -> Element:
@@ -134,18 +164,30 @@ def _insert(parent: Element, element: Element, after: Element | None) -> Element
         outer = _indent_of(parent)
         if outer is not None:
             parent.text = outer + _step(outer, parent)
-        parent.append(element)
         element.tail = outer
-        return element
-    tail = last.tail
-    closing = last.getnext() is None
-    last.addnext(element)
-    element.tail = tail
-    if closing:  # the closing tag's indentation has moved behind the new element
-        last.tail = parent.text if not (parent.text or "").strip() else None
+        parent.append(element)
     else:
-        last.tail = tail
+        tail = last.tail
+        closing = last.getnext() is None
+        last.addnext(element)
+        element.tail = tail
+        if closing:  # the closing tag's indentation has moved behind the new element
+            last.tail = parent.text if not (parent.text or "").strip() else None
+        else:
+            last.tail = tail
+    own = _indent_of(element)
+    if own is not None and len(element):
+        _indent_children(element, own, _step(own, element))
     return element
+
+
+def _indent_children(element: Element, own: str, step: str) -> None:
+    element.text = own + step
+    for child in element:
+        child.tail = own + step
+        if len(child):
+            _indent_children(child, own + step, step)
+    element[-1].tail = own
 
 
 def _indent_of(element: Element) -> str | None:

@@ -2,7 +2,7 @@
 
 RELAX NG has no notion of the *nearest* alternative, so libxml2 can only say that none fits.  Here
 each ``choice`` takes the alternative that has the best claim to what is there: an attribute with a
-right value speaks for an alternative, most of all one of an enumeration (``type='pci'``); a child
+right value speaks for an alternative, most of all a ``type`` that names it; a child
 speaks the less, the more is wrong in it; what is missing speaks against.  The order of children is
 looked at last.
 """
@@ -27,11 +27,14 @@ from launcher_hook.schema.pattern import (
 )
 
 # Weights: what speaks for an alternative of a choice.
-_WORD = 2.0  # a right value of an enumeration
+_PICK = 10.0  # a right word in an attribute whose purpose is to pick an alternative
+_WORD = 2.0  # a right word in another attribute
 _RIGHT = 1.0
 _WRONG = 0.1  # there, but with a wrong value: still better than not to account for it
 _MISSING = -0.6
 _NEVER = -1000.0
+
+_PICKING = ("mode", "type")
 
 # Deeper elements count as right: Python's stack is finite, and no libvirt document goes so deep.
 _MAX_DEPTH = 25
@@ -213,10 +216,9 @@ class Fitter:
         if value is None:
             return Content(_MISSING, missing=(pattern,))
         right = self.grammar.accepts(pattern.content, value)
-        gain = _WRONG
-        if right:
-            leaves = self.grammar.leaves(pattern.content)
-            gain = _WORD if all(isinstance(leaf, Value) for leaf in leaves) else _RIGHT
+        gain = _RIGHT if right else _WRONG
+        if right and all(isinstance(leaf, Value) for leaf in self.grammar.leaves(pattern.content)):
+            gain = _PICK if pattern.name in _PICKING else _WORD
         return Content(gain, attributes={pattern.name: (right, pattern)})
 
     def _element(

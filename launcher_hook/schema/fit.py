@@ -1,10 +1,9 @@
 """Lay an element beside its pattern so that as little as possible is left over or missing.
 
 RELAX NG has no notion of the *nearest* alternative, so libxml2 can only say that none fits.  Here
-each ``choice`` takes the alternative that has the best claim to what is there: an attribute with a
-right value speaks for an alternative, most of all a ``type`` that names it; a child
-speaks the less, the more is wrong in it; what is missing speaks against.  The order of children is
-looked at last.
+each ``choice`` takes the alternative that has the best claim to what is there.  An attribute with
+a right value speaks for it, most of all a ``type`` that names it; a child speaks the less, the
+more is wrong in it; what is missing speaks against it.  The order of children is looked at last.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,252 @@
+"""The commands as a user runs them: exit status, what is on stdout, what is on stderr."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from cases import CASES
+from hosttree import build_host_tree, gpu
+
+COMMAND = str(Path(sys.executable).with_name("launcher-hook"))
+README = CASES / "readme"
+VARIABLE = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A"
+DEVICES = f"{VARIABLE}=0000:86:00.0,0000:af:00.0"
+
+
+def run(
+    *arguments: str | Path, stdin: bytes = b"", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    environ = {name: value for name, value in os.environ.items() if "PCI_RESOURCE" not in name}
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        env={**environ, **(env or {})},
+        check=False,
+        timeout=120,
+    )
+
+
+def inputs(*more: str | Path) -> list[str | Path]:
+    return ["--domain", README / "domain.xml", "--vmi", README / "vmi.json", *more]
+
+
+def test_render_prints_the_domain_and_nothing_else() -> None:
+    done = run("render", *inputs("--env", DEVICES))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == (README / "expected.xml").read_bytes()
+
+
+def test_the_processs_own_variables_count() -> None:
+    done = run("render", *inputs(), env=dict([DEVICES.split("=")]))
+    assert done.stdout == (README / "expected.xml").read_bytes()
+
+
+def test_variables_are_laid_over_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "pod.env"
+    file.write_text(f"PATH=/bin\n{VARIABLE}=0000:01:00.0\n")
+    done = run(
+        "plan", *inputs("--env-file", file, "--env", DEVICES, "--output", "json"),
+        env={VARIABLE: "0000:02:00.0"},
+    )  # fmt: skip
+    assert [d["host"] for d in json.loads(done.stdout)["devices"]] == [
+        "0000:86:00.0",
+        "0000:af:00.0",
+    ]
+
+
+def test_stdin_can_be_the_domain() -> None:
+    arguments = ["--vmi", README / "vmi.json", "--env", DEVICES]
+    done = run("render", "--domain", "-", *arguments, stdin=(README / "domain.xml").read_bytes())
+    assert done.stdout == (README / "expected.xml").read_bytes()
+
+
+def test_a_vmi_may_be_yaml(tmp_path: Path) -> None:
+    manifest = tmp_path / "vmi.yaml"
+    manifest.write_text(yaml.safe_dump(json.loads((README / "vmi.json").read_text())))
+    done = run("render", "--domain", README / "domain.xml", "--vmi", manifest, "--env", DEVICES)
+    assert done.stdout == (README / "expected.xml").read_bytes()
+
+
+def test_the_configuration_comes_from_file_and_set(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("layout: root-bus\nslots: {gpu1: '0000:00:10.0'}\n")
+    done = run(
+        "plan", *inputs("--env", DEVICES, "--config", config, "--set", "slots.gpu0=0000:00:0f.0",
+                        "--output", "json")
+    )  # fmt: skip
+    assert [d["guest"] for d in json.loads(done.stdout)["devices"]] == [
+        "0000:00:0f.0",
+        "0000:00:10.0",
+    ]
+
+
+def test_a_diff_shows_what_changed_and_the_file_gets_the_domain(tmp_path: Path) -> None:
+    out = tmp_path / "out.xml"
+    done = run("render", *inputs("--env", DEVICES, "--diff", "-o", out))
+    assert done.stdout.startswith(b"--- before\n+++ after\n@@")
+    assert b'+\t\t<hostdev mode="subsystem" type="pci" managed="yes">' in done.stdout
+    assert out.read_bytes() == (README / "expected.xml").read_bytes()
+
+
+def test_verbose_says_on_stderr_what_was_decided() -> None:
+    done = run("render", *inputs("--env", DEVICES, "-v"))
+    assert done.stdout == (README / "expected.xml").read_bytes()
+    assert b"ua-gpu-gpu0 0000:86:00.0 at 0000:18:00.0" in done.stderr
+    assert b"what we wrote is valid, checked against" in done.stderr
+
+
+def test_the_plan_is_a_table_with_what_sysfs_knows(tmp_path: Path) -> None:
+    node = build_host_tree(tmp_path / "sys", gpu("0000:86:00.0", group=42, numa=1))
+    ids = tmp_path / "pci.ids"
+    ids.write_text("10de  NVIDIA\n\t1f08  TU106 [GeForce RTX 2060 Rev. A]\n")
+    options = ["--env", f"{VARIABLE}=0000:86:00.0", "--sysfs", node, "--pci-ids", ids]
+    done = run("plan", "--domain", README / "domain.xml", *options)
+    header, first, *others = done.stdout.decode().splitlines()
+    assert header.split() == "device alias host class name group numa guest why".split()
+    for cell in ("0000:86:00.0", "VGA compatible controller", "TU106 [GeForce RTX 2060 Rev. A]",
+                 "42", "1", "0000:18:00.0"):  # fmt: skip
+        assert cell in first
+    assert len(others) == 3
+    assert all("companion of 0000:86:00.0" in line for line in others)
+
+
+def test_the_plan_is_a_tree_as_lspci_draws_it() -> None:
+    done = run("plan", *inputs("--env", DEVICES, "--output", "tree"))
+    assert done.stdout.decode().splitlines() == [
+        r"-[0000:00 q35]-+-10.0-[18]---00.0  ua-gpu-gpu0 = 0000:86:00.0",
+        r"               \-10.1-[19]---00.0  ua-gpu-gpu1 = 0000:af:00.0",
+    ]
+
+
+@pytest.mark.parametrize("output", ["table", "tree"])
+def test_a_plan_of_nothing_says_so(output: str) -> None:
+    done = run("plan", "--domain", CASES / "nothing-to-do" / "domain.xml", "--output", output)
+    assert (done.returncode, done.stdout) == (0, b"no devices\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--env", f"{VARIABLE}=86:00.0"], 2, "item 1 of 1: '86:00.0' is not a PCI address"),
+        (["--env", "nonsense"], 2, "--env nonsense: 'nonsense' is not NAME=VALUE"),
+        (["--env-file", "/nonexistent"], 2, "/nonexistent: it cannot be read: No such file"),
+        (["--config", "/nonexistent"], 2, "/nonexistent: it cannot be read: No such file"),
+        (["--vmi", "/nonexistent"], 2, "/nonexistent: it cannot be read: No such file"),
+        (["--domain", "/"], 2, "/: it cannot be read: Is a directory"),
+        (["--sysfs", "/nonexistent"], 2, "there is no bus/pci/devices below it; give a node's"),
+        (["--schema-version", "1.0"], 2, "there are no libvirt schemas of version '1.0'"),
+        (["--env", DEVICES, "-o", "/nonexistent/x"], 2, "-o /nonexistent/x: it cannot be written"),
+        (["--domain", "-", "--vmi", "-"], 2, "stdin is the domain already"),
+        (["--env", DEVICES, "--set", "slots.gpu0=0000:00:1f.0"], 3, "is reserved for the ICH9"),
+    ],
+)
+def test_a_refusal_has_its_exit_status_one_line_and_no_output(
+    arguments: list[str], status: int, message: str
+) -> None:
+    done = run("render", *inputs(*arguments))
+    assert (done.returncode, done.stdout) == (status, b"")
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("launcher-hook: ")
+    assert message in lines[0]
+
+
+def test_a_failure_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    old = tmp_path / "out.xml"
+    old.write_text("old")
+    done = run("render", *inputs("--env", f"{VARIABLE}=x", "-o", old))
+    assert (done.returncode, old.read_text()) == (2, "old")
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    old = tmp_path / "out.xml"
+    old.write_text("old")
+    limited = f"ulimit -f 1; exec '{COMMAND}' render --domain '{README / 'domain.xml'}' -o '{old}'"
+    done = subprocess.run(
+        ["bash", "-c", limited],
+        env={**os.environ, **dict([DEVICES.split("=")])},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert old.read_text() == "old"
+
+
+def test_an_existing_file_keeps_its_mode(tmp_path: Path) -> None:
+    out = tmp_path / "out.xml"
+    out.touch(mode=0o640)
+    run("render", *inputs("--env", DEVICES, "-o", out))
+    assert out.stat().st_mode & 0o777 == 0o640
+
+
+def test_output_to_a_pipe_that_is_closed_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"'{COMMAND}' render --domain '{README / 'domain.xml'}' | true"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("command", ["render", "plan", "validate"])
+def test_help_says_what_there_is(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    if command != "validate":
+        for word in ("layout", "companions", "managed", "slots", "PCI_RESOURCE_", "example"):
+            assert word in text
+
+
+def test_no_command_is_a_usage_error() -> None:
+    assert run().returncode == 2
+
+
+def test_validate_names_file_line_path_fault_and_fix(tmp_path: Path) -> None:
+    good = tmp_path / "good.xml"
+    good.write_text(
+        "<domain type='kvm'>\n<name>x</name>\n<memory>1048576</memory>\n"
+        "<os><type arch='x86_64' machine='q35'>hvm</type></os>\n<devices>\n"
+        "<hostdev mode='subsystem' type='pci' managed='yes'>\n"
+        "<source><address domain='0' bus='1' slot='0' function='0'/></source>\n"
+        "<alias name='ua-x'/>\n</hostdev>\n</devices>\n</domain>\n"
+    )
+    bad = tmp_path / "bad.xml"
+    bad.write_text(good.read_text().replace("slot='0'", "slot='0x40'"))
+    done = run("validate", good)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().startswith(f"{good}: valid\nchecked against ")
+    done = run("validate", good, bad)
+    assert done.returncode == 4
+    line = next(line for line in done.stdout.decode().splitlines() if line.startswith(f"{bad}:7:"))
+    assert "/domain/devices/hostdev/source/address/@slot: " in line
+    assert "'0x40'" in line
+
+
+def test_validate_prints_json_too(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.xml"
+    bad.write_text("<domain>")
+    done = run("validate", "--output", "json", bad)
+    assert done.returncode == 4
+    (verdict,) = json.loads(done.stdout)["files"]
+    assert verdict["file"] == str(bad)
+    assert "it is not well-formed XML" in verdict["faults"][0]["what"]
+
+
+def test_validate_explains_by_what_the_hook_may_write(tmp_path: Path) -> None:
+    file = tmp_path / "vm.xml"
+    file.write_text(
+        "<domain type='kvm'><name>x</name><memory>1</memory><os><type>hvm</type></os><devices>"
+        "<hostdev mode='subsystem' type='pci' managed='yes'><source><address bus='1'/></source>"
+        "<alias name='ua-x'/></hostdev></devices></domain>"
+    )
+    assert run("validate", file).returncode == 0
+    done = run("validate", "--explain", file)
+    assert done.returncode == 4
+    assert b"address" in done.stdout

@@ -33,6 +33,11 @@ _SRIOV_ALIAS_PREFIX = "ua-sriov-"
 _USB_ALIAS_PREFIX = "ua-usb-host-"
 
 
+def is_user_alias(alias: str) -> bool:
+    """Whether libvirt keeps an alias that a user wrote."""
+    return _USER_ALIAS.fullmatch(alias) is not None
+
+
 class AliasBook:
     """Gives aliases that libvirt keeps and that no other device of the domain has."""
 
@@ -55,7 +60,7 @@ class AliasBook:
 
     def keep(self, present: PresentHostdev, otherwise: str | None = None) -> str:
         """Give a hostdev the alias that it has, if libvirt would keep it, or a new one."""
-        if present.alias is not None and _USER_ALIAS.fullmatch(present.alias):
+        if present.alias is not None and is_user_alias(present.alias):
             self._taken.add(present.alias)
             return present.alias
         if present.alias is not None:

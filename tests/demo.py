@@ -33,7 +33,7 @@ def main() -> int:
         rendered = directory / "rendered.xml"
         inputs = ["--domain", str(domain), "--vmi", str(VMI), "--env", VARIABLE]
         here = ["--sysfs", str(node)]
-        say(f"A launcher's domain ({domain.name}), a VMI with two GPUs, and the variable\n{VARIABLE}")
+        say(f"A launcher's domain ({domain.name}), a VMI with two GPUs, and\n{VARIABLE}")
         say("1. What the hook changes in the domain")
         run("render", *inputs, *here, "--diff", "-o", str(rendered))
         say("2. The plan")

@@ -107,7 +107,17 @@ def test_the_plan_is_a_table_with_what_sysfs_knows(tmp_path: Path) -> None:
     options = ["--env", f"{VARIABLE}=0000:86:00.0", "--sysfs", node, "--pci-ids", ids]
     done = run("plan", "--domain", README / "domain.xml", *options)
     header, first, *others = done.stdout.decode().splitlines()
-    assert header.split() == "device alias host class name group numa guest why".split()
+    assert header.split() == [
+        "device",
+        "alias",
+        "host",
+        "class",
+        "name",
+        "group",
+        "numa",
+        "guest",
+        "why",
+    ]
     for cell in ("0000:86:00.0", "VGA compatible controller", "TU106 [GeForce RTX 2060 Rev. A]",
                  "42", "1", "0000:18:00.0"):  # fmt: skip
         assert cell in first

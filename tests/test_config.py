@@ -9,9 +9,7 @@ from launcher_hook.pci import PciAddress
 
 
 def test_without_sources_the_defaults_hold() -> None:
-    assert read_settings() == Settings(
-        layout="auto", managed="yes", companions="attach", slots={}
-    )
+    assert read_settings() == Settings(layout="auto", managed="yes", companions="attach", slots={})
 
 
 def test_a_later_source_wins_and_slots_are_merged() -> None:

@@ -31,7 +31,9 @@ def address(bdf: str) -> PciAddress:
     return PciAddress.parse(bdf)
 
 
-def device(bdf: str, name: str | None = None, at: str | None = None, **others: object) -> Assignment:
+def device(
+    bdf: str, name: str | None = None, at: str | None = None, **others: object
+) -> Assignment:
     source = address(bdf)
     alias = f"ua-gpu-{name}" if name else f"ua-pci-{bdf.replace(':', '-').replace('.', '-')}"
     present = PresentHostdev(source, alias, address(at)) if at else None
@@ -94,9 +96,7 @@ def test_ports_go_above_what_libvirt_will_need() -> None:
 
 def test_ports_fill_slots_of_eight_and_go_round_what_is_taken() -> None:
     taken = {address("0000:00:10.0"): "controller", address("0000:00:12.3"): "controller"}
-    planned = plan(
-        [device(f"0000:{bus:02x}:00.0") for bus in range(10)], replace(Q35, taken=taken)
-    )
+    planned = plan([device(f"0000:{bus:02x}:00.0") for bus in range(10)], replace(Q35, taken=taken))
     slots = [port.address.slot for port in planned.root_ports if port.address]
     assert slots == [0x11] * 8 + [0x13] * 2
 

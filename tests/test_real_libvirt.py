@@ -27,7 +27,9 @@ from launcher_hook.render import Inputs, Rendered, render_domain
 from launcher_hook.schema import load_schemas
 
 # Refusals of the document that is the same without us: this machine has no such QEMU.
-_NO_QEMU = re.compile(r"No emulator found for arch|Cannot check QEMU binary /usr/bin/qemu-system-(aarch64|s390x)")
+_NO_QEMU = re.compile(
+    r"No emulator found for arch|Cannot check QEMU binary /usr/bin/qemu-system-(aarch64|s390x)"
+)
 
 # libvirt has no word for what these bring to see that it survives; 9.0 forgets the display of a
 # PCI hostdev, which newer ones keep.

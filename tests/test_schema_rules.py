@@ -3,12 +3,9 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from lxml import etree
 
 from launcher_hook.schema import Fault, rule_faults
-from launcher_hook.schema.guest import read_number
 
 REAL_DOMAINS = Path(__file__).parents[2] / "shared" / "kubevirt-domains"
 
@@ -214,33 +211,6 @@ def test_aliases_do_not_change_what_a_fault_says() -> None:
     (one,) = faults_of(PORT_1, hostdev(at("1"), "ua-a"), f"<disk>{at('1')}</disk>")
     (other,) = faults_of(PORT_1, hostdev(at("1"), "ua-b"), f"<disk>{at('1')}</disk>")
     assert (one.rule, one.what) == (other.rule, other.what)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("0x3b", 59),
-        ("0X3B", 59),
-        ("2", 2),
-        ("010", 8),
-        ("0", 0),
-        ("08", None),
-        ("3b", None),
-        ("", None),
-        ("-1", None),
-        ("1_0", None),
-        ("0b1", None),
-        ("9" * 5000, None),
-    ],
-)
-def test_numbers_are_read_as_libvirt_reads_them(text: str, number: int | None) -> None:
-    assert read_number(text) == number
-
-
-@given(st.integers(0, 0xFFFFFFFF))
-def test_every_spelling_of_a_number_is_the_same_number(number: int) -> None:
-    spellings = (str(number), f"{number:#x}", f"{number:#06x}", f"0{number:o}")
-    assert {read_number(text) for text in spellings} == {number}
 
 
 @pytest.mark.skipif(not REAL_DOMAINS.is_dir(), reason="needs ../shared/kubevirt-domains")

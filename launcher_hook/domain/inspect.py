@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from launcher_hook.domain.address import parse_number, read_address, read_guest_address
 from launcher_hook.domain.demand import waiting
 from launcher_hook.domain.document import Element
 from launcher_hook.env import parse_mdev_uuid
@@ -52,7 +53,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
 
 def _read_source(hostdev: Element, source: Element, place: str) -> HostSource:
     if hostdev.get("type") == "pci":
-        return parse_address_element(source, place)
+        return read_address(source, place)
     try:
         return parse_mdev_uuid(source.get("uuid", ""))
     except ValueError as error:
@@ -61,43 +62,13 @@ def _read_source(hostdev: Element, source: Element, place: str) -> HostSource:
 
 
 def guest_address(device: Element, place: str) -> PciAddress | None:
-    """The PCI address that a device or controller has in the guest; None without one."""
-    address = device.find("./address")
-    if address is None or address.get("type") != "pci":
-        return None
-    # <address type='pci'/> asks for a PCI address of libvirt's choice.
-    if not any(address.get(part) for part in ("domain", "bus", "slot", "function")):
-        return None
-    return parse_address_element(address, f"{place}/address")
-
-
-def parse_address_element(address: Element, place: str) -> PciAddress:
-    """Read libvirt's four attributes, each a number by its prefix; one that is missing is 0.
+    """The PCI address that a device or controller has in the guest; None without one.
 
     Raises:
-        InputError: An attribute is no number, or out of range.
+        InputError: It cannot be read.
     """
-    numbers = {}
-    for part in ("domain", "bus", "slot", "function"):
-        text = address.get(part, "0")
-        try:
-            numbers[part] = parse_number(text)
-        except ValueError:
-            raise InputError(
-                f"{place}/@{part}", f"{text!r} is not a number", "write e.g. 0x1f or 31"
-            ) from None
-    try:
-        return PciAddress(**numbers)
-    except ValueError as error:
-        raise InputError(place, str(error), "write an address that a PCI bus has") from None
-
-
-def parse_number(text: str) -> int:
-    """Read a number as libvirt does (virStrToLong_ui with base 0: 0x is hex, a leading 0 octal)."""
-    text = text.strip()
-    if len(text) > 1 and text[0] == "0" and text[1] in "01234567":
-        return int(text, 8)
-    return int(text, 0)
+    address = device.find("./address")
+    return None if address is None else read_guest_address(address, f"{place}/address")
 
 
 def read_topology(root: Element, where: str = "domain XML") -> GuestTopology:

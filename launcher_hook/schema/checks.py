@@ -74,9 +74,12 @@ def _our_parts(hostdev: Element) -> Element:
 def _check_rules(
     written: Sequence[Element], before_root: Element, after_root: Element
 ) -> Iterator[Fault]:
+    findings = rule_findings(after_root)
+    if not findings:
+        return
     known = Counter((fault.rule, fault.what) for fault in rule_faults(before_root))
     ours: list[Fault] = []
-    for finding in rule_findings(after_root):
+    for finding in findings:
         key = (finding.fault.rule, finding.fault.what)
         known[key] -= 1
         if known[key] < 0 and any(device in written for device in finding.devices):

@@ -2,15 +2,17 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from launcher_hook.domain.address import parse_number, read_guest_address
+from launcher_hook.errors import InputError
 from launcher_hook.pci import PciAddress
 from launcher_hook.schema.fault import Element, child_elements, element_name
 
 PORTS = ("pcie-root-port", "pcie-switch-downstream-port")
 
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,20}|[1-9][0-9]{0,18}")
 _MACHINE = re.compile(r"(?:pc-)?(q35|virt|i440fx)\b|(pc)$")
 
 
@@ -36,25 +38,20 @@ class Guest:
         machine: ``q35``, ``virt``, ``i440fx`` or "".
         devices: All children of ``<devices>``.
         seats: Devices and controllers that have an address, in document order.
+        slots: Who sits in each slot, by PCI domain, bus and slot.
         controllers: PCI controllers by index; libvirt takes only one of each.
     """
 
     machine: str
     devices: tuple[Element, ...]
     seats: tuple[Seat, ...]
+    slots: Mapping[tuple[int, int, int], Sequence[Seat]]
     controllers: Mapping[int, tuple[Element, ...]]
 
     def bus_model(self, bus: int) -> str | None:
         """Model of the controller behind which a bus is; None where there is no controller."""
         owners = self.controllers.get(bus)
         return owners[0].get("model", "") if owners else None
-
-    def slots(self) -> Mapping[tuple[int, int, int], tuple[Seat, ...]]:
-        """Who sits in each slot."""
-        slots: defaultdict[tuple[int, int, int], list[Seat]] = defaultdict(list)
-        for seat in self.seats:
-            slots[seat.address.slot_key].append(seat)
-        return {slot: tuple(seats) for slot, seats in slots.items()}
 
     def hostdevs(self) -> Iterator[Element]:
         """Passed-through devices of every kind."""
@@ -66,35 +63,20 @@ def read_guest(root: Element) -> Guest:
     devices = tuple(device for part in root.iterfind("devices") for device in child_elements(part))
     controllers: defaultdict[int, list[Element]] = defaultdict(list)
     for device in devices:
-        index = read_number(device.get("index", ""))
-        if device.tag == "controller" and device.get("type") == "pci" and index is not None:
-            controllers[index].append(device)
+        if device.tag == "controller" and device.get("type") == "pci":
+            with suppress(ValueError):
+                controllers[parse_number(device.get("index", ""))].append(device)
+    seats = tuple(_read_seats(devices))
+    slots: defaultdict[tuple[int, int, int], list[Seat]] = defaultdict(list)
+    for seat in seats:
+        slots[seat.address.slot_key].append(seat)
     return Guest(
         machine=_machine(root),
         devices=devices,
-        seats=tuple(_read_seats(devices)),
+        seats=seats,
+        slots=slots,
         controllers={index: tuple(owners) for index, owners in controllers.items()},
     )
-
-
-def read_number(text: str) -> int | None:
-    """A number as libvirt reads it: the prefix is the base, ``010`` is eight; else None."""
-    if not _NUMBER.fullmatch(text):
-        return None
-    return int(text, 8) if text[:2].isdigit() and text[0] == "0" else int(text, 0)
-
-
-def read_pci_address(element: Element) -> PciAddress | None:
-    """An ``<address>``'s four numbers; a missing one is 0, a wrong one makes it no address."""
-    numbers = [
-        read_number(element.get(name, "0")) for name in ("domain", "bus", "slot", "function")
-    ]
-    if None in numbers:
-        return None
-    try:
-        return PciAddress(*(number for number in numbers if number is not None))
-    except ValueError:
-        return None
 
 
 def device_name(device: Element) -> str:
@@ -110,10 +92,10 @@ def device_name(device: Element) -> str:
 def _read_seats(devices: tuple[Element, ...]) -> Iterator[Seat]:
     for device in devices:
         for element in device.iterfind("address"):
-            address = read_pci_address(element) if element.get("type") == "pci" else None
-            # virpci.c: virPCIDeviceAddressIsEmpty: 0000:00:00 is an address yet to be assigned.
-            if address is not None and any(address.slot_key):
-                yield Seat(device, element, address)
+            with suppress(InputError):
+                address = read_guest_address(element, "")
+                if address is not None:
+                    yield Seat(device, element, address)
 
 
 def _machine(root: Element) -> str:

@@ -4,25 +4,24 @@ libvirt refuses some of what these rules find (double use), silently drops some 
 dot), and lets some pass that the guest then never sees (function 1 of a slot without function 0).
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from launcher_hook.assign import is_user_alias
+from launcher_hook.domain.address import read_address
+from launcher_hook.errors import InputError
 from launcher_hook.schema.fault import Element, Fault, element_name, fault_at
 from launcher_hook.schema.guest import (
     PORTS,
     Guest,
     device_name,
     read_guest,
-    read_pci_address,
 )
 
 _V = TypeVar("_V")
-
-# domain_conf.c: USER_ALIAS_PREFIX, USER_ALIAS_CHARS.
-_USER_ALIAS = re.compile(r"ua-[A-Za-z0-9_-]+")
 
 # domain_addr.c: virDomainPCIAddressBusSetModel.  Buses on which only these may sit.
 _ONLY_PORTS = {
@@ -131,7 +130,7 @@ def _not_a_port(guest: Guest) -> Iterator[Finding]:
 
 
 def _no_function_zero(guest: Guest) -> Iterator[Finding]:
-    for (domain, bus, slot), seats in guest.slots().items():
+    for (domain, bus, slot), seats in guest.slots.items():
         if (domain, bus, slot) == (0, 0, _CHIPSET_SLOTS.get(guest.machine)):
             continue
         if any(seat.address.function == 0 for seat in seats):
@@ -145,7 +144,7 @@ def _no_function_zero(guest: Guest) -> Iterator[Finding]:
 
 
 def _multifunction_off(guest: Guest) -> Iterator[Finding]:
-    for seats in guest.slots().values():
+    for seats in guest.slots.values():
         owners = [seat.device for seat in seats]
         if not any(owner.tag == "hostdev" for owner in owners):
             continue  # libvirt completes it for its own controllers
@@ -165,7 +164,7 @@ def _hostdev_alias(guest: Guest) -> Iterator[Finding]:
             what = "the hostdev has no alias, which crashes virt-launcher"
             fix = "add <alias name='ua-...'/>"
             yield _finding("alias-missing", hostdev, what, fix, hostdev)
-        elif not _USER_ALIAS.fullmatch(alias.get("name", "")):
+        elif not is_user_alias(alias.get("name", "")):
             what = f"alias {alias.get('name')!r} is none that libvirt keeps"
             fix = "write ua- and then letters, digits, _ or -"
             yield _finding("alias-form", alias, what, fix, hostdev, attribute="name")
@@ -199,8 +198,8 @@ def _sources(guest: Guest) -> Iterator[tuple[Hashable, tuple[Element, str]]]:
             if uuid:
                 yield uuid, (hostdev, element.get("uuid", "").lower())
         elif hostdev.get("type") == "pci":
-            address = read_pci_address(element)
-            if address is not None:
+            with suppress(InputError):
+                address = read_address(element, "")
                 yield address, (hostdev, str(address))
 
 

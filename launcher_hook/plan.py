@@ -6,8 +6,8 @@ that has no function 0. An address that a device has already stays: it may be in
 guest's configuration, and libvirt has seen it.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from launcher_hook.errors import InputError, PlanError
 from launcher_hook.model import (
@@ -24,6 +24,7 @@ from launcher_hook.model import (
 from launcher_hook.pci import PciAddress
 from launcher_hook.room import FIRST_INDEX, GuestRoom
 
+SlotKey = tuple[int, int, int]
 _Chosen = dict[str, tuple[PciAddress, str]]
 """Guest address and reason, by alias."""
 
@@ -225,26 +226,27 @@ def _plan_ports(room: GuestRoom, chosen: _Chosen, topology: GuestTopology) -> tu
             and controller.model == "pcie-root-port"
         ):
             places[controller.index] = controller.address
-    occupied = {*topology.taken, *(place for place in places.values() if place)}
+    functions = _functions_by_slot((*topology.taken, *(p for p in places.values() if p)))
     return tuple(
-        RootPort(index, places[index], _has_siblings(places[index], occupied))
+        RootPort(index, places[index], _has_siblings(places[index], functions))
         for index in sorted(places)
     )
 
 
-def _has_siblings(address: PciAddress | None, occupied: set[PciAddress]) -> bool:
+def _functions_by_slot(addresses: Iterable[PciAddress]) -> Mapping[SlotKey, int]:
+    """How many functions each slot has."""
+    return Counter(address.slot_key for address in set(addresses))
+
+
+def _has_siblings(address: PciAddress | None, functions: Mapping[SlotKey, int]) -> bool:
     """Whether this is function 0 of a slot in which there are other functions."""
-    return (
-        address is not None
-        and address.function == 0
-        and any(address.with_function(function) in occupied for function in range(1, 8))
-    )
+    return address is not None and address.function == 0 and functions[address.slot_key] > 1
 
 
 def _placements(
     assignments: Sequence[Assignment], chosen: _Chosen, topology: GuestTopology
 ) -> Iterator[Placement]:
-    occupied = {*topology.taken, *(address for address, _ in chosen.values())}
+    functions = _functions_by_slot((*topology.taken, *(address for address, _ in chosen.values())))
     for assignment in assignments:
         address, why = chosen[assignment.alias]
-        yield Placement(assignment, address, _has_siblings(address, occupied), why)
+        yield Placement(assignment, address, _has_siblings(address, functions), why)

@@ -1,6 +1,7 @@
 """Numbers and PCI addresses as a domain XML spells them."""
 
 import re
+from functools import lru_cache
 
 from launcher_hook.domain.document import Element
 from launcher_hook.errors import InputError
@@ -11,6 +12,7 @@ _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,20}|[1-9][0-9]{0,18}")
 _PARTS = ("domain", "bus", "slot", "function")
 
 
+@lru_cache(maxsize=1024)  # a domain has the same few numbers over and over
 def parse_number(text: str) -> int:
     """Read a number as libvirt does: ``0x3b``, ``2``; ``010`` is eight.
 

@@ -51,6 +51,8 @@ def check_written(
 
 
 def _check_fragments(written: Sequence[Element], schemas: SchemaSet) -> Iterator[Fault]:
+    if schemas.fragments_valid(written):
+        return
     for element in written:
         if element.tag == "controller":
             _refuse(schemas.fragment_faults(element, "controller"))

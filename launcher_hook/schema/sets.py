@@ -1,6 +1,8 @@
 """What a domain is checked against: libvirt's schemas of one version, or our own XSD."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,9 +17,14 @@ from launcher_hook.schema.rng import read_grammar
 FragmentName = Literal["hostdev", "controller"]
 
 # One compiled grammar (4 MB) serves the whole document and the fragments: each start is an element
-# of another name.  domain.rng's own start is overridden.
+# of another name.  domain.rng's own start is overridden.  Many fragments in one wrapper take two
+# thirds of the time that they take one by one.
+_WRAPPER = "fragments"
 _START = f"""<grammar xmlns="{RELAXNG}"><include href="domain.rng"><start><choice>
 <ref name="domain"/><ref name="hostdev"/><ref name="controller"/>
+<element name="{_WRAPPER}"><zeroOrMore><choice>
+<ref name="hostdev"/><ref name="controller"/>
+</choice></zeroOrMore></element>
 </choice></start></include></grammar>"""
 
 
@@ -40,6 +47,13 @@ class SchemaSet(ABC):
         self, element: Element, start: FragmentName = "hostdev"
     ) -> tuple[Fault, ...]:
         """Check one device where it stands; its tree is neither copied nor changed."""
+
+    def fragments_valid(self, elements: Sequence[Element]) -> bool:
+        """Whether all of these hostdevs and controllers fit, each on its own; no reasons."""
+        return not any(
+            self.fragment_faults(element, "hostdev" if element.tag == "hostdev" else "controller")
+            for element in elements
+        )
 
     @abstractmethod
     def document_valid(self, root: Element) -> bool:
@@ -76,6 +90,12 @@ class LibvirtSchemas(SchemaSet):
     ) -> tuple[Fault, ...]:
         """Check one device; the fault finder is asked only where libxml2 refuses it."""
         return self._faults(element, start)
+
+    def fragments_valid(self, elements: Sequence[Element]) -> bool:
+        """Ask libxml2, with copies of them all in one go."""
+        wrapper = etree.Element(_WRAPPER)
+        wrapper.extend(deepcopy(element) for element in elements)
+        return self._validator.validate(wrapper)
 
     def document_valid(self, root: Element) -> bool:
         """Ask libxml2."""

@@ -1,0 +1,38 @@
+"""The README says what is so: its configuration table is made from the model."""
+
+import re
+from pathlib import Path
+
+from launcher_hook.configmodel import Config
+
+README = Path(__file__).parent.parent / "README.md"
+_TABLE = re.compile(r"(<!-- configuration: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def configuration_table() -> str:
+    lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    for key, field in Config.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        values = ", ".join(getattr(field.annotation, "__args__", ())[:4]) if key != "slots" else (
+            "name: guest address"
+        )  # fmt: skip
+        text = (field.description or "").replace("|", r"\|")
+        lines.append(f"| `{key}` | {values} | `{default}` | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_configuration_table_is_the_models(update_expected: bool) -> None:
+    text = README.read_text()
+    wanted = _TABLE.sub(lambda match: match[1] + configuration_table() + match[2], text)
+    if update_expected:
+        README.write_text(wanted)
+    assert README.read_text() == wanted
+
+
+def test_the_two_commands_and_every_make_target_are_named() -> None:
+    text = README.read_text()
+    assert "make demo" in text
+    assert "make test" in text
+    makefile = (README.parent / "Makefile").read_text()
+    for target in re.findall(r"`make (\w+)`", text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from launcher_hook import __version__
 from launcher_hook.env import (
@@ -23,8 +23,6 @@ from launcher_hook.vmi import CONFIG_ANNOTATION, MAX_VMI_BYTES, Vmi, parse_vmi
 
 if TYPE_CHECKING:
     from launcher_hook.render import Inputs
-
-    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 MAX_ENV_BYTES = 1024 * 1024
 
@@ -64,8 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """Makes its last words when they are asked for: they need the configuration's model."""
+
+    last_words: Callable[[], str] = str
+
+    def format_help(self) -> str:
+        self.epilog = self.epilog or self.last_words()
+        return super().format_help()
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="launcher-hook",
         description="Give KubeVirt VMs their passed-through PCI devices, where you want them.",
         epilog="exit status: 0 done; 2 bad input; 3 the node or the guest does not allow it; "
@@ -80,17 +91,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_command(
-    commands: "_Commands",
+    commands: _Commands,
     name: str,
     help_text: str,
-    epilog: str,
+    last_words: Callable[[], str],
     command: Callable[[argparse.Namespace], int],
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=help_text,
         description=help_text[0].upper() + help_text[1:] + ".",
-        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -101,15 +111,16 @@ def _add_command(
         help="say on stderr what is decided and why; twice for debugging",
     )
     parser.set_defaults(command=command)
+    parser.last_words = last_words
     return parser
 
 
-def _add_render(commands: "_Commands") -> None:
+def _add_render(commands: _Commands) -> None:
     parser = _add_command(
         commands,
         "render",
         "give a domain its passed-through devices, as the hook would, and print it",
-        _inputs_epilog(
+        lambda: _inputs_epilog(
             "launcher-hook render --domain vm.xml --vmi vmi.yaml --diff \\\n"
             "    --env PCI_RESOURCE_NVIDIA_COM_GH100=0000:86:00.0,0000:af:00.0"
         ),
@@ -125,12 +136,12 @@ def _add_render(commands: "_Commands") -> None:
     _add_schema_version(parser)
 
 
-def _add_plan(commands: "_Commands") -> None:
+def _add_plan(commands: _Commands) -> None:
     parser = _add_command(
         commands,
         "plan",
         "show where each device would go in the guest, and why; change nothing",
-        _inputs_epilog("launcher-hook plan --domain vm.xml --sysfs /sys --output tree"),
+        lambda: _inputs_epilog("launcher-hook plan --domain vm.xml --sysfs /sys --output tree"),
         _plan,
     )
     _add_inputs(parser)
@@ -145,14 +156,16 @@ def _add_plan(commands: "_Commands") -> None:
     )
 
 
-def _add_validate(commands: "_Commands") -> None:
+def _add_validate(commands: _Commands) -> None:
     parser = _add_command(
         commands,
         "validate",
         "check domain XML and name each fault, what is wrong and what to do",
-        "Checks libvirt's RELAX NG schema and the rules about PCI addresses, aliases and sources\n"
-        "that a schema cannot say. Exit status 0: clean; 4: faults.\n"
-        "A domain that virt-launcher wrote has faults of the launcher's that libvirt overlooks.",
+        lambda: (
+            "Checks libvirt's RELAX NG schema and the rules about PCI addresses, aliases and\n"
+            "sources that a schema cannot say. Exit status 0: clean; 4: faults.\n"
+            "A domain that virt-launcher wrote has faults of the launcher's that libvirt overlooks."
+        ),
         _validate,
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="domain XML; - is stdin")

@@ -204,6 +204,8 @@ class GuestTopology:
             (PCIe machines) or a slot (i440fx); an upper bound.
         waiting_on_root: How many other devices libvirt will put on the root bus itself; an upper
             bound.
+        ports_before_bridge: How many of those that wait get their port before libvirt adds a
+            pcie-to-pci-bridge for the first conventional one; None where it adds none.
     """
 
     machine: Machine
@@ -212,6 +214,7 @@ class GuestTopology:
     taken: Mapping[PciAddress, str]
     waiting: int
     waiting_on_root: int
+    ports_before_bridge: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,13 @@ class RootPort:
 
 @dataclass(frozen=True, slots=True)
 class GuestPlan:
-    """Everything that is to be written, in the order in which it is written."""
+    """Everything that is to be written, in the order in which it is written.
+
+    Attributes:
+        bridge_index: Where libvirt would add a pcie-to-pci-bridge by itself if it were not for our
+            root ports, behind which it would come now: written out so that it stays there.
+    """
 
     placements: tuple[Placement, ...]
     root_ports: tuple[RootPort, ...]
+    bridge_index: int | None = None

@@ -64,7 +64,7 @@ def plan_guest(
     for group in _host_slots(assignments):
         _place_group(group, chosen, room, layout)
     ports = _plan_ports(room, chosen, topology)
-    return GuestPlan(tuple(_placements(assignments, chosen, topology)), ports)
+    return GuestPlan(tuple(_placements(assignments, chosen, topology)), ports, room.bridge_index())
 
 
 def _resolve_pins(

@@ -58,6 +58,7 @@ class GuestRoom:
         highest = max(
             [0, *topology.controllers, *(address.bus for address in (*topology.taken, *ours))]
         )
+        self._highest = highest
         # An upper bound of what libvirt would use by itself.
         self._highest_foreign = highest + topology.waiting
 
@@ -215,6 +216,23 @@ class GuestRoom:
         )
         placed = dict(zip(indexes, places, strict=False))
         return placed if len(placed) == len(indexes) else None
+
+    def bridge_index(self) -> int | None:
+        """Where libvirt will add a pcie-to-pci-bridge, as long as our new ports are not there.
+
+        It counts the buses that it needs device by device; the first that needs conventional PCI
+        makes it add a port and the bridge behind the ports of those before it.
+        """
+        before = self._topology.ports_before_bridge
+        if before is None or not self._new_ports:
+            return None
+        used = {address.bus for address in (*self._topology.taken, *self._ours)}
+        free = 0
+        for index in range(1, self._highest + 1):
+            controller = self._topology.controllers.get(index)
+            if index not in used and (controller is None or controller.model in _ONE_SLOT):
+                free += 1
+        return self._highest + max(0, before - free) + 2
 
     # What libvirt will need
 

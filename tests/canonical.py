@@ -4,7 +4,9 @@ from lxml import etree
 
 
 def canonical_without_ours(xml: bytes, original: bytes) -> str:
-    """Canonical XML less the PCI and mdev hostdevs, less the root ports that were not there before.
+    """Canonical XML less the PCI and mdev hostdevs, less the controllers that were not there before.
+
+    Only root ports may be new, and a pcie-to-pci-bridge where libvirt would add one by itself.
 
     A root port of an earlier pass that carries one of those hostdevs may be completed, so its
     target and ``multifunction`` are left out; its index, model and address are not.
@@ -18,7 +20,7 @@ def canonical_without_ours(xml: bytes, original: bytes) -> str:
             for address in hostdev.findall("./address"):
                 buses.add(int(address.get("bus", "0"), 0))
             _drop(hostdev)
-    for controller in root.findall("./devices/controller[@model='pcie-root-port']"):
+    for controller in _ports(root):
         index = controller.get("index", "")
         if index not in had:
             _drop(controller)
@@ -35,9 +37,13 @@ def canonical_without_ours(xml: bytes, original: bytes) -> str:
     return etree.tostring(root.getroottree(), method="c14n").decode()
 
 
+def _ports(root: etree._Element) -> list[etree._Element]:
+    models = ("pcie-root-port", "pcie-to-pci-bridge")
+    return [c for c in root.iterfind("./devices/controller") if c.get("model") in models]
+
+
 def _port_indexes(root: etree._Element) -> set[str | None]:
-    ports = root.findall("./devices/controller[@model='pcie-root-port']")
-    return {port.get("index") for port in ports}
+    return {port.get("index") for port in _ports(root)}
 
 
 def _drop(element: etree._Element) -> None:

@@ -254,6 +254,39 @@ def moved(reference_xml: bytes, ours_xml: bytes) -> list[str]:
     ]
 
 
+def guest_paths(xml: bytes) -> dict[str, str]:
+    """Where the guest finds each device: slot.function of every bridge above it, then its own.
+
+    This is all that a guest can see of the topology, and what Windows and Linux name devices by.
+    The `bus` of an address in a domain XML is a controller's index, which the guest never learns:
+    its firmware numbers the buses anew, walking the slots of each bus in turn.
+    """
+    found = {name: PciAddress.parse(address) for name, address in addresses(xml).items()}
+    bridges = {
+        int(name.split()[-1]): address
+        for name, address in found.items()
+        if name.startswith("controller pci ")
+    }
+    paths = {}
+    for name, address in found.items():
+        if not name.startswith("controller pci "):
+            steps = [address]
+            while steps[0].bus in bridges:  # the root bus has no address
+                steps.insert(0, bridges[steps[0].bus])
+            paths[name] = "/".join(f"{step.slot:02x}.{step.function}" for step in steps)
+    return paths
+
+
+def moved_in_guest(reference_xml: bytes, ours_xml: bytes) -> list[str]:
+    """As `moved`, for what the guest sees: renumbered controllers are no fault."""
+    ours = guest_paths(ours_xml)
+    return [
+        f"{name}: {path} -> {ours.get(name, 'gone')}"
+        for name, path in guest_paths(reference_xml).items()
+        if ours.get(name) != path
+    ]
+
+
 def _name(device: etree._Element, numbers: Counter[str]) -> str:
     tag = str(device.tag)
     target, mac = device.find("target"), device.find("mac")

@@ -149,9 +149,30 @@ def test_a_topology_is_everything_but_our_hostdevs() -> None:
     }
 
 
-def test_a_controller_without_index_is_refused() -> None:
-    with pytest.raises(InputError, match="controller/@index: '' is not a number; number the PCI"):
-        read_topology(domain("<controller type='pci' model='pcie-root-port'/>"))
+def test_a_controller_without_index_gets_the_lowest_that_is_free_as_libvirt_does() -> None:
+    root = domain(
+        "<controller type='pci' model='pcie-root-port'/>"
+        "<controller type='pci' index='1' model='pcie-root-port'/>"
+        "<controller type='pci' model='pcie-switch-upstream-port'/>"
+    )
+    assert {i: c.model for i, c in read_topology(root).controllers.items()} == {
+        1: "pcie-root-port",
+        2: "pcie-root-port",
+        3: "pcie-switch-upstream-port",
+    }
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("x", "controller/@index: 'x' is not a number; number the PCI controllers from 0"),
+        ("-1", "controller/@index: '-1' is not a number"),
+        ("256", "controller/@index: 256 is more than 255; number it from 0 to 255"),
+    ],
+)
+def test_a_controller_with_a_wrong_index_is_refused(index: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_topology(domain(f"<controller type='pci' index='{index}' model='pcie-root-port'/>"))
 
 
 def test_a_domain_without_devices_has_an_empty_topology() -> None:

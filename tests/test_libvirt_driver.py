@@ -10,7 +10,9 @@ from libvirt_driver import (
     LibvirtRefusedError,
     addresses,
     for_this_machine,
+    guest_paths,
     moved,
+    moved_in_guest,
     without_pci_hostdevs,
 )
 from lxml import etree
@@ -113,6 +115,27 @@ def test_a_root_port_at_a_high_index_moves_nothing(libvirt: LibvirtDriver) -> No
     reference = libvirt.read_back(PLAIN % b"")
     high = libvirt.read_back(PLAIN % (ROOT_PORT % 24 + HOSTDEV % b"0x18"))
     assert moved(reference, high) == []
+
+
+def test_a_guest_does_not_see_that_the_bridge_of_a_conventional_nic_has_another_index(
+    libvirt: LibvirtDriver,
+) -> None:
+    nic = b"""
+    <interface type='user'>
+      <mac address='52:54:00:00:00:01'/>
+      <model type='e1000'/>
+    </interface>"""
+    reference = libvirt.read_back(PLAIN % nic)
+    ours = libvirt.read_back(PLAIN % (nic + ROOT_PORT % 24 + HOSTDEV % b"0x18"))
+    assert "interface 52:54:00:00:00:01: 0000:02:01.0 -> 0000:1a:01.0" in moved(reference, ours)
+    assert moved_in_guest(reference, ours) == []
+    assert guest_paths(ours)["interface 52:54:00:00:00:01"] == "01.0/00.0/01.0"
+
+
+def test_a_guest_sees_a_root_port_that_took_the_place_of_others(libvirt: LibvirtDriver) -> None:
+    reference = libvirt.read_back(PLAIN % b"")
+    ours = libvirt.read_back(PLAIN % (ROOT_PORT.replace(b"0x10", b"0x01") % 1 + HOSTDEV % b"0x01"))
+    assert "disk vda: 01.1/00.0 -> 01.2/00.0" in moved_in_guest(reference, ours)
 
 
 def test_a_device_that_is_gone_has_moved() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cases import case_names, read_case, shared_domains, vmi_of
+from launcher_passes import next_pass
 from libvirt_driver import (
     LibvirtDriver,
     LibvirtRefusedError,
@@ -143,6 +144,56 @@ def test_our_cases_are_defined_as_planned_and_nothing_else_moves(
     libvirt: LibvirtDriver, tmp_path: Path
 ) -> None:
     print(check_trials(case_trials(tmp_path), libvirt))
+
+
+@pytest.mark.parametrize("layout", ["auto", "root-bus"])
+def test_nothing_changes_over_a_launchers_three_passes(
+    layout: Layout, libvirt: LibvirtDriver
+) -> None:
+    first = [
+        t
+        for t in launcher_trials(["0000:a6:00.0", "0000:a6:00.1", "0000:a7:00.0"], layout)
+        if not t.name.startswith(("p2-", "p3-"))
+        and t.rendered.decision.topology.machine is Machine.Q35
+    ]
+    with_us, without_us = [t.ours for t in first], [t.reference for t in first]
+    trials = first
+    for spare_ports in (0, 3, None):
+        ours = [must_define(answer) for answer in libvirt.read_back_all(with_us)]
+        reference = [must_define(answer) for answer in libvirt.read_back_all(without_us)]
+        for t, one, other in zip(trials, ours, reference, strict=True):
+            assert misplaced(t, one) == []
+            assert moved(other, one) == []
+        if spare_ports is None:
+            break
+        nexts = [
+            next_pass(sent, answer, spare_ports) for sent, answer in zip(with_us, ours, strict=True)
+        ]
+        trials = [
+            trial(t.name, replace(t.inputs, domain_xml=xml))
+            for t, xml in zip(trials, nexts, strict=True)
+        ]
+        for t, earlier in zip(trials, first, strict=True):
+            assert places(t) == places(earlier), t.name
+        with_us = [t.ours for t in trials]
+        without_us = [
+            next_pass(sent, answer, spare_ports)
+            for sent, answer in zip(without_us, reference, strict=True)
+        ]
+    print(f"{len(first)} domains, three passes")
+
+
+def must_define(answer: bytes | LibvirtRefusedError) -> bytes:
+    assert isinstance(answer, bytes), answer
+    return answer
+
+
+def places(t: Trial) -> dict[str, str]:
+    """Guest address and multifunction of each device of ours, by host source."""
+    return {
+        str(p.assignment.source): f"{p.guest_address} {p.multifunction}"
+        for p in t.rendered.decision.plan.placements
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ itself: qemuDomainDefAddDefaultDevices, virDomainDefAddImplicitDevices. An unkno
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 
 from lxml import etree
 from lxml.builder import E
 
+from launcher_hook.domain.address import parse_number
 from launcher_hook.model import Machine
 
 
@@ -78,10 +80,35 @@ _BUILT_IN = {Machine.Q35: ("sata",), Machine.I440FX: ("ide", "usb")}  # controll
 _UNITS = {"scsi": 7, "sata": 6}  # disks a controller; on a wide SCSI bus there are more
 _PORTS_A_CONTROLLER = 31
 _SLOTS_A_BRIDGE = 31
+_MOST_CONTROLLERS = 256  # of a kind that we count; libvirt would refuse so many
+_CONVENTIONAL_BUSES = ("pci-bridge", "pcie-to-pci-bridge", "dmi-to-pci-bridge")
+_TURNS = (
+    "filesystem", "interface", "sound", "controller", "disk", "hostdev", "memballoon", "rng",
+    "watchdog", "video", "shmem", "input", "serial", "iommu", "vsock", "memory",
+)  # fmt: skip
 
 
-def waiting(devices: etree._Element, machine: Machine) -> tuple[int, int]:
-    """Count the places that libvirt will take for devices without a PCI address: upper bounds.
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Places that libvirt will take for devices without a PCI address; upper bounds.
+
+    Attributes:
+        indexes: Controller indexes above every one that the XML has or refers to. On I440FX: slots
+            of bus 0, without the one that libvirt keeps for a bridge.
+        root_slots: Slots of pcie.0 besides those of root ports and those that have their use
+            (ICH9, primary video).
+        ports_before_bridge: How many devices get a root port before libvirt meets the first that
+            needs conventional PCI, for which it then adds a port and a pcie-to-pci-bridge; None
+            where it adds none.
+    """
+
+    indexes: int
+    root_slots: int
+    ports_before_bridge: int | None
+
+
+def read_demand(devices: etree._Element, machine: Machine) -> Demand:
+    """Count what libvirt will need.
 
     PCI and mediated hostdevs are ours and do not count. What libvirt adds by itself counts: USB,
     SCSI, SATA and virtio-serial controllers, balloon, video, a pcie-to-pci-bridge with its port,
@@ -90,30 +117,43 @@ def waiting(devices: etree._Element, machine: Machine) -> tuple[int, int]:
     Args:
         devices: The ``<devices>`` element.
         machine: Q35, VIRT or I440FX.
-
-    Returns:
-        How many controller indexes above every one that the XML has or refers to (I440FX: how many
-        slots of bus 0, without the one that libvirt keeps for a bridge); and how many slots of
-        pcie.0, besides those of root ports and those that have their use (ICH9, primary video).
     """
     homes = _free_homes(devices, machine)
-    places = Counter(_place(device, machine, homes) for device in _singles(devices, machine))
+    needy = sorted(_needy(devices, machine, homes), key=_turn)
+    in_turn = [_place(device, machine, homes) for device in needy]
+    places = Counter(in_turn)
+    controllers = [c for c in devices.iterfind("controller") if c.get("type") == "pci"]
     if machine is Machine.I440FX:
-        slots = places.total() - places[_NOWHERE] + _missing_bridges(devices)
-        return slots + slots // _SLOTS_A_BRIDGE, 0  # a bridge where bus 0 overflows
+        slots = places.total() - places[_NOWHERE] + _missing_bridges(devices, controllers)
+        return Demand(slots + slots // _SLOTS_A_BRIDGE, 0, None)  # where bus 0 overflows
     conventional = places[_BRIDGE] + places[_EITHER]
     bridges = -(-conventional // _SLOTS_A_BRIDGE)
     indexes = places[_PORT] + places[_EITHER] + bridges + (1 if bridges else 0)  # and its port
-    indexes += len(devices.xpath("controller[@type='pci'][not(@index)]"))
-    if not devices.xpath("controller[@type='pci'][not(@index = 0)]"):
+    indexes += sum(controller.get("index") is None for controller in controllers)
+    if all(controller.get("index") in ("0", None) for controller in controllers):
         indexes += 1
-    return indexes, places[_ROOT]
+    before = None
+    if conventional and not any(c.get("model") in _CONVENTIONAL_BUSES for c in controllers):
+        first = next(n for n, place in enumerate(in_turn) if place in (_BRIDGE, _EITHER))
+        before = in_turn[:first].count(_PORT)
+    return Demand(indexes, places[_ROOT], before)
 
 
-def _missing_bridges(devices: etree._Element) -> int:
+def _turn(device: etree._Element) -> int:
+    """When libvirt looks at a device (qemuDomainAssignDevicePCISlots)."""
+    if device.tag == "controller" and device.get("type") == "pci":
+        return -1
+    return _TURNS.index(device.tag) if device.tag in _TURNS else len(_TURNS)
+
+
+def _missing_bridges(devices: etree._Element, controllers: list[etree._Element]) -> int:
     """How many indexes and buses libvirt fills, below those that the XML names, with bridges."""
-    present = {_number(index) for index in devices.xpath("controller[@type='pci']/@index")}
-    buses = (_number(bus) for bus in devices.xpath("*/address[@type='pci']/@bus"))
+    present = {_number(controller.get("index", "0")) for controller in controllers}
+    buses = (
+        _number(address.get("bus", "0"))
+        for address in devices.iterfind("*/address")
+        if address.get("type") == "pci"
+    )
     return max((0, *present, *buses)) - len(present - {0})
 
 
@@ -141,42 +181,59 @@ def _place(device: etree._Element, machine: Machine, homes: dict[str, list[int]]
 def _free_homes(devices: etree._Element, machine: Machine) -> dict[str, list[int]]:
     taken = {
         _number(address.get("slot", "0"))
-        for address in devices.iterfind("*/address[@type='pci']")
-        if _number(address.get("bus", "0")) == 0
+        for address in devices.iterfind("*/address")
+        if address.get("type") == "pci" and _number(address.get("bus", "0")) == 0
     }
     homes = _HOMES.get(machine, {}).items()
     free = {name: [slot for slot in slots if slot not in taken] for name, slots in homes}
-    for video in devices.xpath("(video[model/@primary='yes'] | video[1])[1]"):
+    for video in _videos(devices)[:1]:
         if _address(video) or _text(video, "model/@type") in ("none", "ramfb"):
             free["video"] = []
     return free
 
 
-def _singles(devices: etree._Element, machine: Machine) -> Iterator[etree._Element]:
-    """Every device; of the controllers that share one slot as ICH9 USB at most one."""
-    groups: dict[str, list[etree._Element]] = {}
+def _videos(devices: etree._Element) -> list[etree._Element]:
+    """The video devices, the primary one first; the one that libvirt adds where there is none."""
+    videos = devices.findall("video")
+    if not videos and devices.find("graphics") is not None:
+        return [E.video()]
+    return sorted(videos, key=lambda video: _text(video, "model/@primary") != "yes")
+
+
+def _needy(
+    devices: etree._Element, machine: Machine, homes: dict[str, list[int]]
+) -> Iterator[etree._Element]:
+    """Every device, as often as libvirt makes room for it when it counts the buses it needs.
+
+    That count (the first of two passes) forgets what it has given out: a primary video whose slot
+    is taken gets room twice, and the functions of one ICH9 USB controller a slot each, unless one
+    of them has an address (or gets slot 0x1d or 0x1a, on q35).
+    """
+    videos = _videos(devices)
+    if homes.get("video") == []:
+        yield from videos[:1]
+    yield from videos
+    ich9: dict[str, list[etree._Element]] = {}
     seen: Counter[str] = Counter()
     for device in devices.iterchildren("*"):
         model = device.get("model", "")
         if device.tag == "controller" and model.startswith("ich9-"):
             seen[model] += 1
-            groups.setdefault(device.get("index", f"none {seen[model]}"), []).append(device)
-        else:
+            ich9.setdefault(device.get("index", f"none {seen[model]}"), []).append(device)
+        elif device.tag != "video":
             yield device
-    for group in groups.values():
-        if not any(_address(controller) for controller in group):
-            yield next((c for c in group if c.get("model") == "ich9-uhci1"), group[0])
+    for functions in ich9.values():
+        first = [function for function in functions if function.get("model") == "ich9-uhci1"]
+        if not any(_address(function) for function in functions):
+            yield from first[:1] if first and homes.get("ich9-uhci1") else functions
     yield from _implied(devices, machine)
 
 
 def _implied(devices: etree._Element, machine: Machine) -> Iterator[etree._Element]:
-    """What libvirt adds by itself."""
+    """What libvirt adds by itself; for video see `_videos`."""
     if devices.find("memballoon") is None:
         yield E.memballoon(model="virtio")
-    if devices.find("video") is None and devices.find("graphics") is not None:
-        yield E.video()
-    usb = "controller[@type='usb'][@index = 0 or not(@index or starts-with(@model, 'ich9-'))]"
-    if machine is Machine.Q35 and not devices.xpath(usb):
+    if machine is Machine.Q35 and not any(map(_is_main_usb, devices.iterfind("controller"))):
         yield E.controller(type="usb", index="0", model="qemu-xhci")
     needed = {
         "scsi": _drives(devices, "scsi"),
@@ -184,10 +241,18 @@ def _implied(devices: etree._Element, machine: Machine) -> Iterator[etree._Eleme
         "virtio-serial": _serial_controllers(devices),
     }
     for kind, count in needed.items():
-        present = devices.xpath(f"controller[@type='{kind}']/@index")
-        for index in range(count):
+        controllers = devices.iterfind("controller")
+        present = {c.get("index") for c in controllers if c.get("type") == kind}
+        for index in range(min(count, _MOST_CONTROLLERS)):
             if str(index) not in present:
                 yield E.controller(type=kind, index=str(index))
+
+
+def _is_main_usb(controller: etree._Element) -> bool:
+    if controller.get("type") != "usb":
+        return False
+    index = controller.get("index")
+    return index == "0" or (index is None and not controller.get("model", "").startswith("ich9-"))
 
 
 def _drives(devices: etree._Element, bus: str) -> int:
@@ -195,7 +260,7 @@ def _drives(devices: etree._Element, bus: str) -> int:
     disks = [disk for disk in devices.iterfind("disk") if _bus(disk) == bus]
     numbers = [_disk_number(_text(disk, "target/@dev")) for disk in disks]
     if bus == "scsi":
-        hostdevs = devices.findall("hostdev[@type='scsi']")
+        hostdevs = [h for h in devices.iterfind("hostdev") if h.get("type") == "scsi"]
         numbers += range(len(hostdevs))
         disks += hostdevs
     by_number = (number // _UNITS[bus] + 1 for number in numbers)
@@ -204,17 +269,27 @@ def _drives(devices: etree._Element, bus: str) -> int:
 
 def _serial_controllers(devices: etree._Element) -> int:
     """How many controllers virtio channels and consoles need."""
-    ports = devices.xpath("(channel | console)[target/@type='virtio']")
-    sizes = devices.xpath("controller[@type='virtio-serial']/@ports")
-    smallest = min((_PORTS_A_CONTROLLER, *map(_number, sizes)))
+    ports = [
+        port
+        for tag in ("channel", "console")
+        for port in devices.iterfind(tag)
+        if _text(port, "target/@type") == "virtio"
+    ]
+    sizes = (
+        _number(controller.get("ports", str(_PORTS_A_CONTROLLER)))
+        for controller in devices.iterfind("controller")
+        if controller.get("type") == "virtio-serial"
+    )
+    smallest = min((_PORTS_A_CONTROLLER, *sizes))
     by_size = -(-len(ports) // max(smallest - 1, 1))  # port 0 is for a console
     return max((by_size, *_controllers(ports)))
 
 
 def _controllers(devices: list[etree._Element]) -> Iterator[int]:
     for device in devices:
-        for controller in device.xpath("address/@controller"):
-            yield _number(controller) + 1
+        for address in device.iterfind("address"):
+            if address.get("controller") is not None:
+                yield _number(address.get("controller", "")) + 1
 
 
 def _disk_number(name: str) -> int:
@@ -237,13 +312,24 @@ def _address(device: etree._Element) -> str:
 
 def _bus(device: etree._Element) -> str:
     """The bus of a disk or an input device, the type of a hostdev."""
+    if device.tag == "input":
+        return device.get("bus", "")
+    if device.tag == "hostdev":
+        return device.get("type", "")
     by_name = {"v": "virtio", "s": "scsi"}.get(_text(device, "target/@dev")[:1], "")
-    return _text(device, "target/@bus | self::input/@bus | self::hostdev/@type") or by_name
+    return _text(device, "target/@bus") or by_name
 
 
 def _number(text: str) -> int:
-    return int(text, 16 if text.lower().startswith("0x") else 10)
+    """A number; 0 for what is none: libvirt will refuse the domain, and we need not."""
+    try:
+        return parse_number(text)
+    except ValueError:
+        return 0
 
 
 def _text(device: etree._Element, path: str) -> str:
-    return str(device.xpath(f"string({path})"))
+    """The attribute at ``@name`` or ``child/@name``; "" where there is none."""
+    child, _, name = path.rpartition("@")
+    element = device.find(child[:-1]) if child else device
+    return "" if element is None else element.get(name, "")

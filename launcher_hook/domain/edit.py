@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from lxml import etree
 
+from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element
 from launcher_hook.model import Assignment, GuestPlan, Placement, PresentHostdev, RootPort, Settings
 from launcher_hook.pci import PciAddress
@@ -40,7 +41,7 @@ def put_plan(
     if devices is None:
         devices = etree.SubElement(root, "devices")
     return (
-        *put_root_ports(devices, plan.root_ports),
+        *put_controllers(devices, plan),
         *put_hostdevs(devices, plan.placements, present, settings),
     )
 
@@ -65,19 +66,23 @@ def put_hostdevs(
             yield adopted
 
 
-def put_root_ports(devices: Element, ports: Sequence[RootPort]) -> Iterator[Element]:
-    """Write ``pcie-root-port``s, new or of an earlier pass, behind the last controller."""
+def put_controllers(devices: Element, plan: GuestPlan) -> Iterator[Element]:
+    """Write the controllers of a plan, new or of an earlier pass, behind the last controller."""
     controllers = list(devices.iterfind("./controller"))
-    by_index = {c.get("index"): c for c in controllers if c.get("type") == "pci"}
-    last = next(reversed(by_index.values()), controllers[-1] if controllers else None)
-    for port in ports:
-        wanted = _root_port(port)
-        there = by_index.get(str(port.index))
+    ours = [c for c in controllers if c.get("type") == "pci"]
+    by_index = {parse_number(c.get("index", "0")): c for c in ours}
+    last = (ours or controllers or [None])[-1]
+    wanted = [_root_port(port) for port in plan.root_ports]
+    if plan.bridge_index is not None:
+        # Without an address: libvirt gives it the one that it would have had.
+        wanted.insert(0, _controller(plan.bridge_index, "pcie-to-pci-bridge"))
+    for controller in wanted:
+        there = by_index.get(int(controller.get("index", "")))
         if there is None:
-            last = _insert(devices, wanted, last)
+            last = _insert(devices, controller, last)
             yield last
         else:
-            _merge(wanted, there)
+            _merge(controller, there)
             yield there
 
 
@@ -113,14 +118,17 @@ def _managed(assignment: Assignment, settings: Settings) -> str:
 
 def _root_port(port: RootPort) -> Element:
     """A root port as it should be."""
-    index = str(port.index)
-    controller = etree.Element("controller", type="pci", index=index, model="pcie-root-port")
+    controller = _controller(port.index, "pcie-root-port")
     if port.address is not None:
         # libvirt's own defaults (qemuDomainAssignPCIAddresses), written out so that they stay.
         number = (port.address.slot << 3) + port.address.function
-        etree.SubElement(controller, "target", chassis=index, port=f"0x{number:x}")
+        etree.SubElement(controller, "target", chassis=str(port.index), port=f"0x{number:x}")
         _add_guest_address(controller, port.address, port.multifunction)
     return controller
+
+
+def _controller(index: int, model: str) -> Element:
+    return etree.Element("controller", type="pci", index=str(index), model=model)
 
 
 def _add_guest_address(device: Element, address: PciAddress, multifunction: bool) -> None:

@@ -1,14 +1,16 @@
 """What stands in a domain: its passed-through devices, and everything a plan must go round."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
 
 from launcher_hook.domain.address import parse_number, read_address, read_guest_address
-from launcher_hook.domain.demand import waiting
+from launcher_hook.domain.demand import Demand, read_demand
 from launcher_hook.domain.document import Element
 from launcher_hook.env import parse_mdev_uuid
 from launcher_hook.errors import InputError
 from launcher_hook.model import GuestController, GuestTopology, HostSource, Machine, PresentHostdev
-from launcher_hook.pci import PciAddress
+from launcher_hook.pci import MAX_BUS, PciAddress
 
 # docs/formatdomain: <os><type machine=>; an x86 guest without one is QEMU's "pc".
 _X86 = ("x86_64", "i686")
@@ -80,6 +82,7 @@ def read_topology(root: Element, where: str = "domain XML") -> GuestTopology:
     machine, machine_type = _machine(root)
     ours = set(passed_hostdevs(root))
     devices = root.find("./devices")
+    unnumbered: list[GuestController] = []
     controllers: dict[int, GuestController] = {}
     taken: dict[PciAddress, str] = {}
     for device in devices if devices is not None else ():
@@ -91,19 +94,37 @@ def read_topology(root: Element, where: str = "domain XML") -> GuestTopology:
             taken.setdefault(address, _name_of(device))
         if device.tag == "controller" and device.get("type") == "pci":
             controller = _read_controller(device, address, place)
-            controllers[controller.index] = controller
-    ports, root_slots = waiting(devices, machine) if devices is not None else (0, 0)
-    return GuestTopology(machine, machine_type, controllers, taken, ports, root_slots)
+            if controller.index < 0:
+                unnumbered.append(controller)
+            else:
+                controllers[controller.index] = controller
+    for controller in unnumbered:
+        # virDomainControllerFindUnusedIndex; 0 is the root's.
+        index = next(index for index in count(1) if index not in controllers)
+        controllers[index] = replace(controller, index=index)
+    demand = read_demand(devices, machine) if devices is not None else Demand(0, 0, None)
+    return GuestTopology(
+        machine=machine,
+        machine_type=machine_type,
+        controllers=controllers,
+        taken=taken,
+        waiting=demand.indexes,
+        waiting_on_root=demand.root_slots,
+        ports_before_bridge=demand.ports_before_bridge,
+    )
 
 
 def _read_controller(device: Element, address: PciAddress | None, place: str) -> GuestController:
-    text = device.get("index", "")
+    text = device.get("index")
     try:
-        index = parse_number(text)
-    except ValueError:
+        index = -1 if text is None else parse_number(text)
+    except ValueError as error:
+        what, _, _ = str(error).partition("; ")
+        raise InputError(f"{place}/@index", what, "number the PCI controllers from 0") from None
+    if index > MAX_BUS:
         raise InputError(
-            f"{place}/@index", f"{text!r} is not a number", "number the PCI controllers from 0"
-        ) from None
+            f"{place}/@index", f"{index} is more than {MAX_BUS}", "number it from 0 to 255"
+        )
     return GuestController(index, device.get("model", ""), address)
 
 

@@ -26,7 +26,6 @@ _OTHER_CONTROLLERS = (
     "pci-bridge",
     "pci-expander-bus",
     "dmi-to-pci-bridge",
-    "pcie-to-pci-bridge",
 )
 
 
@@ -109,8 +108,13 @@ class PassthroughSchema(SchemaSet):
 
 
 def type_faults(element: Element) -> tuple[Fault, ...]:
-    """What XSD 1.0 cannot say: a uuid is of an mdev, four numbers are of a PCI function."""
+    """What XSD 1.0 cannot say: which parts go with which kind of device."""
     address = element.find("source/address")
+    if element.tag == "controller":
+        if element.find("address") is not None or element.get("model") == "pcie-to-pci-bridge":
+            return ()
+        what = "<address> is missing in <controller>"
+        return (fault_at(element, what, "add it: without one libvirt puts it at 00:02.0"),)
     if element.tag != "hostdev" or address is None:
         return ()
     kind = "mdev" if "uuid" in address.attrib else "pci"

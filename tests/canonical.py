@@ -4,7 +4,7 @@ from lxml import etree
 
 
 def canonical_without_ours(xml: bytes, original: bytes) -> str:
-    """Canonical XML less the PCI and mdev hostdevs, less the controllers that were not there before.
+    """Canonical XML less PCI and mdev hostdevs, less the controllers that were not there before.
 
     Only root ports may be new, and a pcie-to-pci-bridge where libvirt would add one by itself.
 

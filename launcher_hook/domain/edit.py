@@ -71,7 +71,7 @@ def put_controllers(devices: Element, plan: GuestPlan) -> Iterator[Element]:
     controllers = list(devices.iterfind("./controller"))
     ours = [c for c in controllers if c.get("type") == "pci"]
     by_index = {parse_number(c.get("index", "0")): c for c in ours}
-    last = (ours or controllers or [None])[-1]
+    last = next(reversed(ours or controllers), None)
     wanted = [_root_port(port) for port in plan.root_ports]
     if plan.bridge_index is not None:
         # Without an address: libvirt gives it the one that it would have had.

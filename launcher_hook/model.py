@@ -185,11 +185,13 @@ class GuestController:
     Attributes:
         index: Also the number of the guest bus that it provides, as the XML counts.
         model: libvirt's, e.g. ``pcie-root-port``; "" where the XML gives none.
+        bus_nr: The first bus number, as the guest counts, behind an expander bus.
     """
 
     index: int
     model: str
     address: PciAddress | None
+    bus_nr: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,8 +200,7 @@ def _new_slot(
             f"{first.source} ({first.alias})",
             f"the guest has no free {'bus' if layout == 'root-port' else 'slot on bus 0'} for it "
             "that libvirt does not need for other devices",
-            "attach fewer devices"
-            + (", or write layout: root-port on a q35 machine" if layout == "root-bus" else ""),
+            f"attach fewer devices{room.advice_when_full(layout)}",
         )
     if layout == "root-port":
         return slot, f"root port {slot.bus}, host slot {host_slot}"
@@ -222,7 +221,7 @@ def _plan_ports(room: GuestRoom, chosen: _Chosen, topology: GuestTopology) -> tu
         controller = topology.controllers.get(address.bus)
         if (
             controller is not None
-            and controller.index >= FIRST_INDEX
+            and controller.index >= FIRST_INDEX  # below, it may be one of libvirt's own
             and controller.model == "pcie-root-port"
         ):
             places[controller.index] = controller.address

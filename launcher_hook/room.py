@@ -9,16 +9,23 @@ tests/test_real_libvirt.py:
 - PCIe machines: every device gets a ``pcie-root-port`` of its own, by rising controller index.
   Gaps in the indexes are filled with root ports. The ports themselves go to the root bus by index,
   eight to a slot, into the lowest free slots.
+- An expander bus has its own bus numbers from ``busNr`` on, and the root's must end below: too many
+  ports, also empty ones, and the guest does not find what is behind it. A virtio-iommu sits behind
+  the ports on the root bus, so that ports which only fill a gap push it on. For such guests we
+  leave no gap.
 - i440fx: every device gets a slot of bus 0, the lowest free one first; one slot more is kept for
   a bridge, and when it is not there libvirt adds a bridge that moves everything.
 """
 
 from launcher_hook.errors import PlanError
-from launcher_hook.model import GuestController, GuestTopology, Machine
+from launcher_hook.model import GuestController, GuestTopology, Layout, Machine
 from launcher_hook.pci import MAX_BUS, MAX_FUNCTION, MAX_SLOT, PciAddress
 
 FIRST_INDEX = 24
 """Our root ports begin here even in a small guest, so that a disk more does not renumber a GPU."""
+
+_EXPANDER_ROOM = 64
+"""Ports of ours that must fit between FIRST_INDEX and an expander bus, or we leave no gap."""
 
 FUNCTIONS_A_SLOT = MAX_FUNCTION + 1
 
@@ -59,6 +66,10 @@ class GuestRoom:
             [0, *topology.controllers, *(address.bus for address in (*topology.taken, *ours))]
         )
         self._highest = highest
+        numbers = (c.bus_nr for c in topology.controllers.values() if c.bus_nr is not None)
+        self._end = min([MAX_BUS + 1, *numbers])
+        gap = not topology.waiting_on_root and self._end >= FIRST_INDEX + _EXPANDER_ROOM
+        self._first = FIRST_INDEX if gap else 1
         # An upper bound of what libvirt would use by itself.
         self._highest_foreign = highest + topology.waiting
 
@@ -131,6 +142,15 @@ class GuestRoom:
                     "which would move",
                     self._advice(),
                 )
+            if address.bus >= self._end or (
+                self._topology.waiting_on_root and address.bus > self._highest_foreign + 1
+            ):
+                raise PlanError(
+                    where,
+                    f"'{address}': ports up to bus {address.bus:#04x} would push an expander bus "
+                    "or a virtio-iommu away",
+                    self._advice(),
+                )
             self._new_ports.setdefault(address.bus, None)
         elif address.bus in self._foreign_buses():
             raise PlanError(
@@ -167,10 +187,19 @@ class GuestRoom:
         if self._machine is Machine.I440FX:
             free = self._free_root_slots()
             return f"pin to 0000:00:{free[0]:02x}.0" if free else "this guest has no free slot"
-        bus = max(FIRST_INDEX, self._highest_foreign + 1)
-        if bus > MAX_BUS:
+        bus = max(self._first, self._highest_foreign + 1)
+        if bus >= self._end:
             return "this guest has no free bus"
-        return f"pin to 0000:{bus:02x}:00.0 or a higher bus"
+        higher = "" if self._topology.waiting_on_root else " or a higher bus"
+        return f"pin to 0000:{bus:02x}:00.0{higher}"
+
+    def advice_when_full(self, layout: Layout) -> str:
+        """What else than fewer devices would help."""
+        if layout == "root-bus":
+            return ", or write layout: root-port on a q35 machine"
+        if self._end <= MAX_BUS:
+            return ", or give the expander bus a higher busNr"
+        return ""
 
     # Places of our choice
 
@@ -190,9 +219,8 @@ class GuestRoom:
 
     def next_bus(self) -> PciAddress | None:
         """Give the one slot of a new root port's bus; None when there are no numbers left."""
-        used = [index for index in self._new_ports if index >= FIRST_INDEX]
-        index = max([FIRST_INDEX, self._highest_foreign + 1, *(index + 1 for index in used)])
-        if index > MAX_BUS:
+        index = max([self._first, self._highest_foreign + 1, *(i + 1 for i in self._new_ports)])
+        if index >= self._end:
             return None
         self._new_ports[index] = None
         address = PciAddress(0, index, 0, 0)

@@ -94,6 +94,42 @@ def test_ports_go_above_what_libvirt_will_need() -> None:
     assert guest(planned) == {"0000:86:00.0": "0000:27:00.0"}  # 30 + 8 waiting + 1
 
 
+def test_no_gap_is_left_before_an_expander_bus_with_a_low_number() -> None:
+    expander = GuestController(2, "pcie-expander-bus", address("0000:00:05.0"), bus_nr=20)
+    topology = replace(Q35, controllers={2: expander})
+    assert guest(plan([device("0000:86:00.0")], topology)) == {"0000:86:00.0": "0000:0b:00.0"}
+    with pytest.raises(PlanError, match="or give the expander bus a higher busNr"):
+        plan([device(f"0000:{bus:02x}:00.0") for bus in range(10)], topology)
+    with pytest.raises(PlanError, match="would push an expander bus .* away; pin to 0000:0b:00.0"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:14:00.0"})
+    high = {2: replace(expander, bus_nr=254)}
+    planned = plan([device("0000:86:00.0")], replace(Q35, controllers=high))
+    assert guest(planned) == {"0000:86:00.0": "0000:18:00.0"}
+
+
+def test_no_gap_is_left_before_a_virtio_iommu() -> None:
+    topology = replace(Q35, waiting_on_root=1)
+    assert guest(plan([device("0000:86:00.0")], topology)) == {"0000:86:00.0": "0000:09:00.0"}
+    with pytest.raises(PlanError, match="would push .* away; pin to 0000:09:00.0$"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:40:00.0"})
+
+
+def test_the_bridge_that_libvirt_would_add_is_written_where_it_would_be() -> None:
+    # Three devices have their ports before the first conventional one: 1, 2, 3, its port 4.
+    topology = replace(Q35, ports_before_bridge=3)
+    assert plan([device("0000:86:00.0")], topology).bridge_index == 5
+    assert plan([device("0000:86:00.0")], topology, layout="root-bus").bridge_index is None
+    assert plan([], topology).bridge_index is None
+    assert plan([device("0000:86:00.0")]).bridge_index is None
+    # Two ports that are there and empty serve two of the three.
+    ports = {
+        index: GuestController(index, "pcie-root-port", PciAddress(0, 0, 2, index))
+        for index in (1, 2, 3)
+    }
+    there = replace(topology, controllers=ports, taken={PciAddress(0, 3, 0, 0): "disk"})
+    assert plan([device("0000:86:00.0")], there).bridge_index == 6
+
+
 def test_ports_fill_slots_of_eight_and_go_round_what_is_taken() -> None:
     taken = {address("0000:00:10.0"): "controller", address("0000:00:12.3"): "controller"}
     planned = plan([device(f"0000:{bus:02x}:00.0") for bus in range(10)], replace(Q35, taken=taken))

@@ -129,7 +129,6 @@ def read_demand(devices: etree._Element, machine: Machine) -> Demand:
     conventional = places[_BRIDGE] + places[_EITHER]
     bridges = -(-conventional // _SLOTS_A_BRIDGE)
     indexes = places[_PORT] + places[_EITHER] + bridges + (1 if bridges else 0)  # and its port
-    indexes += sum(controller.get("index") is None for controller in controllers)
     if all(controller.get("index") in ("0", None) for controller in controllers):
         indexes += 1
     before = None

@@ -1,6 +1,7 @@
 """What stands in a domain: its passed-through devices, and everything a plan must go round."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 
@@ -125,6 +126,11 @@ def _read_controller(device: Element, address: PciAddress | None, place: str) ->
         raise InputError(
             f"{place}/@index", f"{index} is more than {MAX_BUS}", "number it from 0 to 255"
         )
+    target = device.find("./target")
+    bus_nr = target.get("busNr") if target is not None else None
+    with suppress(ValueError):  # what is no number is the schema's business
+        number = None if bus_nr is None else parse_number(bus_nr)
+        return GuestController(index, device.get("model", ""), address, number)
     return GuestController(index, device.get("model", ""), address)
 
 

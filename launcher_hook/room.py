@@ -251,13 +251,20 @@ class GuestRoom:
         It counts the buses that it needs device by device; the first that needs conventional PCI
         makes it add a port and the bridge behind the ports of those before it.
         """
-        before = self._topology.ports_before_bridge
-        if before is None or not self._new_ports:
+        if not self._new_ports:
             return None
+        controllers = self._topology.controllers
+        # A slot other than 0 on a bus that has no controller: libvirt makes it a bridge's, unless
+        # our ports have made it one of the gaps that it fills with ports.
+        slotted = (a.bus for a in self._topology.taken if a.slot and a.bus not in controllers)
+        implied = min((bus for bus in slotted if bus), default=None)
+        before = self._topology.ports_before_bridge
+        if implied is not None or before is None:
+            return implied
         used = {address.bus for address in (*self._topology.taken, *self._ours)}
         free = 0
         for index in range(1, self._highest + 1):
-            controller = self._topology.controllers.get(index)
+            controller = controllers.get(index)
             if index not in used and (controller is None or controller.model in _ONE_SLOT):
                 free += 1
         return self._highest + max(0, before - free) + 2

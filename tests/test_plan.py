@@ -121,6 +121,8 @@ def test_the_bridge_that_libvirt_would_add_is_written_where_it_would_be() -> Non
     assert plan([device("0000:86:00.0")], topology, layout="root-bus").bridge_index is None
     assert plan([], topology).bridge_index is None
     assert plan([device("0000:86:00.0")]).bridge_index is None
+    slotted = replace(Q35, taken={PciAddress(0, 4, 5, 0): "interface"})
+    assert plan([device("0000:86:00.0")], slotted).bridge_index == 4
     # Two ports that are there and empty serve two of the three.
     ports = {
         index: GuestController(index, "pcie-root-port", PciAddress(0, 0, 2, index))

@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from launcher_hook import __version__
+from launcher_hook.arguments import make_parser
 from launcher_hook.env import (
     merge_environments,
     parse_allocations,
@@ -26,29 +26,18 @@ if TYPE_CHECKING:
 
 MAX_ENV_BYTES = 1024 * 1024
 
-_INPUTS_HELP = """\
-The devices come from PCI_RESOURCE_* and MDEV_PCI_RESOURCE_* variables: the process's own, then
-those of --env-file, then those of --env; a later one replaces an earlier one of the same name.
-Without any, the hostdevs that stand in the domain are the devices.
-
-The configuration comes from --config, then the VMI's annotation
-passthrough.launcher-hook.io/config, then --set. Its keys:
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; give its exit status."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     logging.basicConfig(
         stream=sys.stderr,
         level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(arguments.verbose, 2)],
         format="%(levelname)s %(message)s",
         force=True,
     )
-    command: Callable[[argparse.Namespace], int] = arguments.command
     try:
-        status = command(arguments)
+        status = _COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
     except HookError as error:
         print(f"launcher-hook: {error}", file=sys.stderr)  # noqa: T201
@@ -62,185 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-class _Parser(argparse.ArgumentParser):
-    """Makes its last words when they are asked for: they need the configuration's model."""
-
-    last_words: Callable[[], str] = str
-
-    def format_help(self) -> str:
-        self.epilog = self.epilog or self.last_words()
-        return super().format_help()
-
-
-_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="launcher-hook",
-        description="Give KubeVirt VMs their passed-through PCI devices, where you want them.",
-        epilog="exit status: 0 done; 2 bad input; 3 the node or the guest does not allow it; "
-        "4 faults were found (validate), or what we wrote is not valid",
-    )
-    parser.add_argument("--version", action="version", version=f"launcher-hook {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_render(commands)
-    _add_plan(commands)
-    _add_validate(commands)
-    return parser
-
-
-def _add_command(
-    commands: _Commands,
-    name: str,
-    help_text: str,
-    last_words: Callable[[], str],
-    command: Callable[[argparse.Namespace], int],
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=help_text,
-        description=help_text[0].upper() + help_text[1:] + ".",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="say on stderr what is decided and why; twice for debugging",
-    )
-    parser.set_defaults(command=command)
-    parser.last_words = last_words
-    return parser
-
-
-def _add_render(commands: _Commands) -> None:
-    parser = _add_command(
-        commands,
-        "render",
-        "give a domain its passed-through devices, as the hook would, and print it",
-        lambda: _inputs_epilog(
-            "launcher-hook render --domain vm.xml --vmi vmi.yaml --diff \\\n"
-            "    --env PCI_RESOURCE_NVIDIA_COM_GH100=0000:86:00.0,0000:af:00.0"
-        ),
-        _render,
-    )
-    _add_inputs(parser)
-    parser.add_argument(
-        "-o", dest="output", metavar="OUT", help="write the XML here, whole or not at all"
-    )
-    parser.add_argument(
-        "--diff", action="store_true", help="print a unified diff of what changed, not the XML"
-    )
-    _add_schema_version(parser)
-
-
-def _add_plan(commands: _Commands) -> None:
-    parser = _add_command(
-        commands,
-        "plan",
-        "show where each device would go in the guest, and why; change nothing",
-        lambda: _inputs_epilog("launcher-hook plan --domain vm.xml --sysfs /sys --output tree"),
-        _plan,
-    )
-    _add_inputs(parser)
-    parser.add_argument(
-        "--output",
-        choices=("table", "tree", "json"),
-        default="table",
-        help="a line a device, the guest's PCI tree, or JSON (default: table)",
-    )
-    parser.add_argument(
-        "--pci-ids", type=Path, metavar="FILE", help="device names (default: the system's pci.ids)"
-    )
-
-
-def _add_validate(commands: _Commands) -> None:
-    parser = _add_command(
-        commands,
-        "validate",
-        "check domain XML and name each fault, what is wrong and what to do",
-        lambda: (
-            "Checks libvirt's RELAX NG schema and the rules about PCI addresses, aliases and\n"
-            "sources that a schema cannot say. Exit status 0: clean; 4: faults.\n"
-            "A domain that virt-launcher wrote has faults of the launcher's that libvirt overlooks."
-        ),
-        _validate,
-    )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="domain XML; - is stdin")
-    parser.add_argument(
-        "--explain",
-        action="store_true",
-        help="check the passed-through devices against passthrough.xsd too, which says what the "
-        "hook may write",
-    )
-    parser.add_argument(
-        "--output", choices=("text", "json"), default="text", help="(default: text)"
-    )
-    _add_schema_version(parser)
-
-
-def _inputs_epilog(example: str) -> str:
-    from launcher_hook.config import describe_keys
-
-    width = 66
-    lines = []
-    for key, default, meaning in describe_keys():
-        text = f"{meaning} Default: {default}."
-        lines.extend(_wrap(f"  {key}", text, width))
-    return _INPUTS_HELP + "\n".join(lines) + f"\n\nexample:\n  {example}"
-
-
-def _wrap(head: str, text: str, width: int) -> list[str]:
-    from textwrap import wrap
-
-    body = wrap(text, width)
-    return [f"{head:<14}{body[0]}", *(f"{'':14}{line}" for line in body[1:])]
-
-
-def _add_schema_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--schema-version",
-        metavar="V",
-        help="libvirt's schemas to check against, e.g. 9.0.0 (default: the newest there is)",
-    )
-
-
-def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--domain", required=True, metavar="FILE", help="the domain XML; - is stdin"
-    )
-    parser.add_argument(
-        "--vmi", metavar="FILE", help="the VMI or VirtualMachine, JSON or YAML; - is stdin"
-    )
-    parser.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a variable of the compute container; may be repeated",
-    )
-    parser.add_argument(
-        "--env-file", metavar="FILE", help="variables, NAME=VALUE a line, as 'env' prints them"
-    )
-    parser.add_argument(
-        "--sysfs",
-        type=Path,
-        metavar="ROOT",
-        help="the node's /sys, or a copy; without it nothing is known of the node",
-    )
-    parser.add_argument("--config", metavar="FILE", help="the configuration, YAML")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one configuration key, e.g. layout=root-bus or slots.gpu0=0000:00:08.0",
-    )
-
-
-# The commands. What only one of them needs is imported in it: `--help` stays quick.
+# What only one command needs is imported in it: `--help` stays quick, and the server lean.
 
 
 def _render(arguments: argparse.Namespace) -> int:
@@ -287,6 +98,35 @@ def _validate(arguments: argparse.Namespace) -> int:
     ]
     _print(print_verdicts(verdicts, schemas.name, arguments.output))
     return 4 if any(verdict.faults for verdict in verdicts) else 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from launcher_hook.hook.call import HookOptions
+    from launcher_hook.hook.serve import serve_hook
+
+    _log_events(arguments.log_format, arguments.verbose)
+    options = HookOptions(
+        config=_read_config(arguments),
+        assignments=arguments.set,
+        variables=dict(parse_assignment(text, f"--env {text}") for text in arguments.env),
+        sysfs=arguments.sysfs,
+        pass_through=arguments.on_error == "passthrough",
+    )
+    versions = arguments.versions.split(",")
+    serve_hook(arguments.socket_dir, versions, options, arguments.plugin_socket)
+    return 0
+
+
+def _log_events(form: str, verbose: int) -> None:
+    """A server tells its events by default; JSON lines on stderr."""
+    from launcher_hook.hook.logs import JsonLines
+
+    handler = logging.StreamHandler(sys.stderr)
+    if form == "json":
+        handler.setFormatter(JsonLines())
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.getLogger("launcher_hook").setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
 def _print(text: str) -> None:
@@ -337,12 +177,25 @@ def _read_environment(arguments: argparse.Namespace) -> Mapping[str, str]:
 
 
 def _read_settings(arguments: argparse.Namespace, vmi: Vmi) -> Settings:
-    from launcher_hook.config import MAX_CONFIG_BYTES, read_settings
+    from launcher_hook.config import read_settings
 
-    file = None
-    if arguments.config is not None:
-        file = (arguments.config, read_file(arguments.config, MAX_CONFIG_BYTES))
     annotation = None
     if vmi.config is not None:
         annotation = (f"annotation {CONFIG_ANNOTATION}", vmi.config)
-    return read_settings(file, annotation, arguments.set)
+    return read_settings(_read_config(arguments), annotation, arguments.set)
+
+
+def _read_config(arguments: argparse.Namespace) -> tuple[str, bytes] | None:
+    from launcher_hook.config import MAX_CONFIG_BYTES
+
+    if arguments.config is None:
+        return None
+    return (arguments.config, read_file(arguments.config, MAX_CONFIG_BYTES))
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "render": _render,
+    "plan": _plan,
+    "validate": _validate,
+    "serve": _serve,
+}

@@ -84,6 +84,9 @@ def _parse_yaml(content: str | bytes, where: str) -> Any:
                 raise yaml.YAMLError("aliases (*name) are not taken; write the value out")
             return super().compose_node(parent, index)
 
+    # Text, lists, mappings and null; no !!int, !!timestamp and what they raise.
+    kept = [None, *(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map", "null"))]
+    _Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in kept}
     _Loader.yaml_implicit_resolvers = {
         first: [(tag, regexp) for tag, regexp in resolvers if tag == "tag:yaml.org,2002:null"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()

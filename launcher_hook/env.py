@@ -54,7 +54,7 @@ def _parse(variable: str, value: str, parse_item: Callable[[str], HostSource]) -
     items = value.split(",") if value.strip() else []
     if items and not items[-1].strip():
         items.pop()  # NVIDIA's plugin and KubeVirt's leave one comma behind
-    sources: list[HostSource] = []
+    sources: dict[HostSource, int] = {}
     for position, item in enumerate(items, start=1):
         where = f"{variable}, item {position} of {len(items)}"
         text = item.strip()
@@ -67,10 +67,9 @@ def _parse(variable: str, value: str, parse_item: Callable[[str], HostSource]) -
             raise InputError(
                 where, f"{text!r}: {what}" if not fix else what, fix or BDF_EXAMPLE
             ) from None
-        if source in sources:
-            first = sources.index(source) + 1
+        first = sources.setdefault(source, position)
+        if first != position:
             raise InputError(where, f"{text!r} is item {first} already", "name each device once")
-        sources.append(source)
     return Allocation(variable, tuple(sources))
 
 

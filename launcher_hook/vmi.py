@@ -17,6 +17,11 @@ CONFIG_ANNOTATION = "passthrough.launcher-hook.io/config"
 MAX_VMI_BYTES = 8 * 1024 * 1024
 """Twice what etcd and the launcher's 4 MiB gRPC limit would ever let through."""
 
+# PyYAML lets out what a malformed value happens to raise in its constructors.
+_RAISED_BY_CONSTRUCTORS = (ValueError, RecursionError, LookupError, AttributeError, TypeError)
+
+_LONGEST_NAME = 253  # of anything in Kubernetes
+
 _KINDS = ("VirtualMachineInstance", "VirtualMachine")
 
 
@@ -27,6 +32,7 @@ class Vmi:
     Attributes:
         requests: ``gpus[]``, then ``hostDevices[]``, each in its own order, as the launcher goes.
         config: Text of our annotation, YAML or JSON; None where there is none.
+        migrating: A live migration of it is under way.
     """
 
     namespace: str = ""
@@ -35,6 +41,7 @@ class Vmi:
     requests: tuple[DeviceRequest, ...] = ()
     config: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    migrating: bool = False
 
 
 def parse_vmi(data: bytes, where: str) -> Vmi:
@@ -73,6 +80,7 @@ def parse_vmi(data: bytes, where: str) -> Vmi:
         requests=tuple(_requests(manifest, where)),
         config=config,
         annotations=annotations,
+        migrating=_is_migrating(manifest, where),
     )
 
 
@@ -94,8 +102,9 @@ def _documents(data: bytes, where: str) -> Iterator[Any]:
     import yaml  # here: a launcher always sends JSON
 
     try:
-        yield from yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Not libyaml's loader: it ends the process on deep nesting.
+        yield from yaml.load_all(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, *_RAISED_BY_CONSTRUCTORS) as error:
         problem = " ".join(str(error).split())
         raise InputError(
             where, f"it is not YAML: {problem}", "give a VirtualMachineInstance manifest"
@@ -112,7 +121,9 @@ def _pick(documents: Iterator[Any], where: str) -> dict[str, Any]:
         if kind in _KINDS:
             assert isinstance(document, dict)
             return document
-        kinds.append(repr(kind) if kind is not None else f"{type(document).__name__} without kind")
+        kinds.append(
+            shorten(kind) if kind is not None else f"{type(document).__name__} without kind"
+        )
     raise InputError(
         where,
         f"it holds {', '.join(kinds) or 'nothing'}",
@@ -129,6 +140,12 @@ def _mapping(parent: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
             f"{where}: {key}", f"{shorten(value)} is not a mapping", "see the VMI's API"
         )
     return value
+
+
+def _is_migrating(manifest: Mapping[str, Any], where: str) -> bool:
+    status = _mapping(manifest, "status", where)
+    state = _mapping(status, "migrationState", f"{where}: status")
+    return bool(state) and not state.get("completed") and not state.get("failed")
 
 
 def _text(metadata: Mapping[str, Any], key: str) -> str:
@@ -170,6 +187,12 @@ def _request(
     name, resource = entry.get("name"), entry.get("deviceName")
     if not isinstance(name, str) or not name:
         raise InputError(where, f"its name is {shorten(name)}", "give the device a name")
+    if not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise InputError(
+            where,
+            f"its name {shorten(name)} is no name",
+            f"give it one of at most {_LONGEST_NAME} printable characters",
+        )
     if resource is not None and (not isinstance(resource, str) or not resource):
         raise InputError(
             where, f"its deviceName is {shorten(resource)}", "write a resource, vendor/NAME"

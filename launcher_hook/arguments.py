@@ -1,0 +1,243 @@
+"""The command line's words: commands, options, help. What they do is in ``cli``."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from launcher_hook import __version__
+
+_INPUTS_HELP = """\
+The devices come from PCI_RESOURCE_* and MDEV_PCI_RESOURCE_* variables: the process's own, then
+those of --env-file, then those of --env; a later one replaces an earlier one of the same name.
+Without any, the hostdevs that stand in the domain are the devices.
+
+The configuration comes from --config, then the VMI's annotation
+passthrough.launcher-hook.io/config, then --set. Its keys:
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Makes its last words when they are asked for: they need the configuration's model."""
+
+    last_words: Callable[[], str] = str
+
+    def format_help(self) -> str:
+        self.epilog = self.epilog or self.last_words()
+        return super().format_help()
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser; the chosen command's name comes out as ``command``."""
+    parser = _Parser(
+        prog="launcher-hook",
+        description="Give KubeVirt VMs their passed-through PCI devices, where you want them.",
+        epilog="exit status: 0 done; 2 bad input; 3 the node or the guest does not allow it; "
+        "4 faults were found (validate), or what we wrote is not valid",
+    )
+    parser.add_argument("--version", action="version", version=f"launcher-hook {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_render(commands)
+    _add_plan(commands)
+    _add_validate(commands)
+    _add_serve(commands)
+    return parser
+
+
+def _add_command(
+    commands: _Commands,
+    name: str,
+    help_text: str,
+    last_words: Callable[[], str],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help_text,
+        description=help_text[0].upper() + help_text[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say on stderr what is decided and why; twice for debugging",
+    )
+    parser.set_defaults(command=name)
+    parser.last_words = last_words
+    return parser
+
+
+def _add_render(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "render",
+        "give a domain its passed-through devices, as the hook would, and print it",
+        lambda: _inputs_epilog(
+            "launcher-hook render --domain vm.xml --vmi vmi.yaml --diff \\\n"
+            "    --env PCI_RESOURCE_NVIDIA_COM_GH100=0000:86:00.0,0000:af:00.0"
+        ),
+    )
+    _add_inputs(parser)
+    parser.add_argument(
+        "-o", dest="output", metavar="OUT", help="write the XML here, whole or not at all"
+    )
+    parser.add_argument(
+        "--diff", action="store_true", help="print a unified diff of what changed, not the XML"
+    )
+    _add_schema_version(parser)
+
+
+def _add_plan(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "plan",
+        "show where each device would go in the guest, and why; change nothing",
+        lambda: _inputs_epilog("launcher-hook plan --domain vm.xml --sysfs /sys --output tree"),
+    )
+    _add_inputs(parser)
+    parser.add_argument(
+        "--output",
+        choices=("table", "tree", "json"),
+        default="table",
+        help="a line a device, the guest's PCI tree, or JSON (default: table)",
+    )
+    parser.add_argument(
+        "--pci-ids", type=Path, metavar="FILE", help="device names (default: the system's pci.ids)"
+    )
+
+
+def _add_validate(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "validate",
+        "check domain XML and name each fault, what is wrong and what to do",
+        lambda: (
+            "Checks libvirt's RELAX NG schema and the rules about PCI addresses, aliases and\n"
+            "sources that a schema cannot say. Exit status 0: clean; 4: faults.\n"
+            "A domain that virt-launcher wrote has faults of the launcher's that libvirt overlooks."
+        ),
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="domain XML; - is stdin")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="check the passed-through devices against passthrough.xsd too, which says what the "
+        "hook may write",
+    )
+    parser.add_argument(
+        "--output", choices=("text", "json"), default="text", help="(default: text)"
+    )
+    _add_schema_version(parser)
+
+
+def _add_serve(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "serve",
+        "be the hook sidecar: answer virt-launcher on a unix socket",
+        lambda: (
+            "The socket is named after CONTAINER_NAME. It is there when the server can answer,\n"
+            "and goes when the launcher says Shutdown or on SIGTERM. Environment and /sys are\n"
+            "read anew on each call."
+        ),
+    )
+    parser.add_argument(
+        "--socket-dir",
+        type=Path,
+        default=Path("/var/run/kubevirt-hooks"),
+        metavar="DIR",
+        help="where the launcher looks for it (default: /var/run/kubevirt-hooks)",
+    )
+    parser.add_argument(
+        "--versions",
+        default="v1alpha1,v1alpha2,v1alpha3",
+        metavar="V,...",
+        help="protocol versions to offer (default: v1alpha1,v1alpha2,v1alpha3)",
+    )
+    parser.add_argument(
+        "--plugin-socket",
+        type=Path,
+        metavar="SOCKET",
+        help="also serve KubeVirt 1.9's plugin API here",
+    )
+    _add_configuration(parser)
+    parser.add_argument(
+        "--sysfs", type=Path, default=Path("/sys"), metavar="ROOT", help="(default: /sys)"
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("fail", "passthrough"),
+        default="fail",
+        help="what a refusal is: an error, which the VM does not start with, or the domain as it "
+        "came (default: fail)",
+    )
+    parser.add_argument(
+        "--log-format", choices=("json", "text"), default="json", help="(default: json)"
+    )
+
+
+def _add_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of the compute container; may be repeated",
+    )
+    parser.add_argument("--config", metavar="FILE", help="the configuration, YAML")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one configuration key, e.g. layout=root-bus or slots.gpu0=0000:00:08.0",
+    )
+
+
+def _inputs_epilog(example: str) -> str:
+    from launcher_hook.config import describe_keys
+
+    width = 66
+    lines = []
+    for key, default, meaning in describe_keys():
+        text = f"{meaning} Default: {default}."
+        lines.extend(_wrap(f"  {key}", text, width))
+    return _INPUTS_HELP + "\n".join(lines) + f"\n\nexample:\n  {example}"
+
+
+def _wrap(head: str, text: str, width: int) -> list[str]:
+    from textwrap import wrap
+
+    body = wrap(text, width)
+    return [f"{head:<14}{body[0]}", *(f"{'':14}{line}" for line in body[1:])]
+
+
+def _add_schema_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--schema-version",
+        metavar="V",
+        help="libvirt's schemas to check against, e.g. 9.0.0 (default: the newest there is)",
+    )
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--domain", required=True, metavar="FILE", help="the domain XML; - is stdin"
+    )
+    parser.add_argument(
+        "--vmi", metavar="FILE", help="the VMI or VirtualMachine, JSON or YAML; - is stdin"
+    )
+    parser.add_argument(
+        "--env-file", metavar="FILE", help="variables, NAME=VALUE a line, as 'env' prints them"
+    )
+    parser.add_argument(
+        "--sysfs",
+        type=Path,
+        metavar="ROOT",
+        help="the node's /sys, or a copy; without it nothing is known of the node",
+    )
+    _add_configuration(parser)

@@ -1,0 +1,133 @@
+"""One call: what the launcher sent in, the domain that it gets out."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher_hook.config import read_settings
+from launcher_hook.env import merge_environments, parse_allocations
+from launcher_hook.errors import HookError
+from launcher_hook.render import Inputs, render_domain
+from launcher_hook.schema import SchemaSet
+from launcher_hook.sysfs import HostTree
+from launcher_hook.vmi import CONFIG_ANNOTATION, Vmi, parse_vmi
+
+log = logging.getLogger("launcher-hook")
+
+
+@dataclass(frozen=True, slots=True)
+class HookOptions:
+    """What the container's command line says.
+
+    Attributes:
+        config: Name and content of the configuration file.
+        assignments: ``--set``.
+        variables: ``--env``, laid over the environment of each call.
+        sysfs: The node's ``/sys``.
+        pass_through: Give the input back where we refuse, instead of an error.
+    """
+
+    config: tuple[str, bytes] | None = None
+    assignments: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    sysfs: Path = Path("/sys")
+    pass_through: bool = False
+
+
+class DomainHook:
+    """Answers OnDefineDomain and MutateDomain; may be called from several threads.
+
+    Nothing is kept from one call to the next but their number: environment and ``/sys`` are read
+    anew, so that a later pass sees what is so then.
+    """
+
+    def __init__(
+        self,
+        options: HookOptions,
+        schemas: SchemaSet,
+        environ: Callable[[], Mapping[str, str]] = lambda: os.environ,
+    ) -> None:
+        self._options = options
+        self._schemas = schemas
+        self._environ = environ
+        self._passes: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def define(self, domain_xml: bytes, vmi_json: bytes, context: str = "") -> bytes:
+        """Give the domain its devices.
+
+        Args:
+            domain_xml: What libvirt would be given without us.
+            vmi_json: The VMI; empty in tests by hand.
+            context: The plugin API's invocation context, "" where the protocol has none.
+
+        Raises:
+            HookError: In one of its branches; its message is all that a VM's owner gets to see.
+        """
+        start = time.monotonic()
+        vmi = Vmi()
+        try:
+            if vmi_json.strip():
+                vmi = parse_vmi(vmi_json, "VMI")
+            inputs = self._inputs(domain_xml, vmi)
+            if is_migration_target(inputs, context):
+                log.info("migration target, nothing to do", extra=_of(vmi, start))
+                return domain_xml
+            rendered = render_domain(inputs, self._schemas)
+        except HookError as error:
+            if not self._options.pass_through:
+                log.error("%s", error, extra=_of(vmi, start))
+                raise
+            log.error("passed through unchanged: %s", error, extra=_of(vmi, start))
+            return domain_xml
+        devices = [
+            f"{p.assignment.alias}={p.assignment.source}@{p.guest_address}"
+            for p in rendered.decision.plan.placements
+        ]
+        more = {"pass": self._pass_of(vmi), "devices": devices}
+        log.info("domain defined", extra={**_of(vmi, start), **more})
+        log.debug("domain: %s", rendered.xml.decode(errors="replace"))
+        return rendered.xml
+
+    def _inputs(self, domain_xml: bytes, vmi: Vmi) -> Inputs:
+        options = self._options
+        annotation = None
+        if vmi.config is not None:
+            annotation = (f"annotation {CONFIG_ANNOTATION}", vmi.config)
+        return Inputs(
+            domain_xml=domain_xml,
+            where="domain XML",
+            vmi=vmi,
+            allocations=parse_allocations(merge_environments((self._environ(), options.variables))),
+            host=HostTree(options.sysfs),
+            settings=read_settings(options.config, annotation, options.assignments),
+        )
+
+    def _pass_of(self, vmi: Vmi) -> int:
+        key = vmi.uid or f"{vmi.namespace}/{vmi.name}"
+        with self._lock:
+            self._passes[key] = self._passes.get(key, 0) + 1
+            return self._passes[key]
+
+
+def is_migration_target(inputs: Inputs, context: str) -> bool:
+    """Whether the launcher prepares to receive a running VM.
+
+    It leaves its PCI hostdevs out then and throws the answer away: a missing device is no fault.
+    """
+    return context == "MigrationTarget" or (
+        inputs.vmi.migrating and not inputs.allocations and b"<hostdev" not in inputs.domain_xml
+    )
+
+
+def _of(vmi: Vmi, start: float) -> dict[str, object]:
+    return {
+        "namespace": vmi.namespace,
+        "name_": vmi.name,
+        "uid": vmi.uid,
+        "duration_ms": round((time.monotonic() - start) * 1000, 2),
+    }

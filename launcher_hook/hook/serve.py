@@ -1,0 +1,96 @@
+"""Start-up and end of the hook sidecar: everything is loaded and tried before the socket is there.
+
+virt-launcher looks for sockets every 300 ms, and panics when one that it sees does not answer
+within a second (kubevirt pkg/hooks/manager.go, Collect).
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from launcher_hook.errors import InputError
+from launcher_hook.hook.call import DomainHook, HookOptions, log
+from launcher_hook.hook.services import VERSIONS, hook_handlers, plugin_handlers
+from launcher_hook.schema import SchemaSet, load_schemas
+from launcher_hook.unixserver import UnixServer
+
+GRACE_S = 1.5
+"""For a call under way at the end: the pod is gone two seconds after it was told."""
+
+MOST_REQUEST_BYTES = 4 * 1024 * 1024
+"""gRPC's own default, which the launcher's answers are held to as well."""
+
+_QEMU = (107, 107)
+"""User and group of virt-launcher and of every hook sidecar."""
+
+_WARM_UP = b"""<domain type='kvm'><name>warm-up</name><memory>1</memory>
+<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
+<hostdev type='pci' managed='no'><source><address type='pci' domain='0x0000' bus='0x01' slot='0x00'
+function='0x0'/></source><alias name='ua-gpu-warm-up'/></hostdev></devices></domain>"""
+
+
+def serve_hook(
+    socket_dir: Path,
+    versions: Sequence[str],
+    options: HookOptions,
+    plugin_socket: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Serve until the launcher says Shutdown or somebody sends SIGTERM or SIGINT.
+
+    Args:
+        socket_dir: Where the launcher looks for this container's socket.
+        versions: Hook protocol versions to offer.
+        options: For each call.
+        plugin_socket: Also serve KubeVirt 1.9's plugin API here.
+        environ: Has ``CONTAINER_NAME``, which names the socket.
+
+    Raises:
+        HookError: It cannot start; no socket is left behind.
+    """
+    unknown = [version for version in versions if version not in VERSIONS]
+    if unknown or not versions:
+        raise InputError(
+            "--versions", f"{', '.join(unknown) or 'nothing'!r} is not known",
+            f"write some of {','.join(VERSIONS)}",
+        )  # fmt: skip
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    schemas = load_schemas()
+    hook = DomainHook(options, schemas)
+    _warm_up(schemas)
+    name = environ.get("CONTAINER_NAME") or "launcher-hook"
+    servers = [
+        UnixServer(
+            socket_dir / f"{name}.sock",
+            hook_handlers(name, hook, versions, ended.set),
+            MOST_REQUEST_BYTES,
+            _QEMU,
+        )
+    ]
+    if plugin_socket is not None:
+        servers.append(UnixServer(plugin_socket, plugin_handlers(hook), MOST_REQUEST_BYTES, _QEMU))
+    started: list[UnixServer] = []
+    try:
+        for server in servers:
+            server.start()
+            started.append(server)
+        log.info("serving %s, checked against %s", socket_dir / f"{name}.sock", schemas.name)
+        while not ended.wait(3600):
+            pass
+    finally:
+        for server in started:
+            server.stop(GRACE_S)
+    log.info("ended")
+
+
+def _warm_up(schemas: SchemaSet) -> None:
+    """Do one whole call, so that the first real one finds everything loaded."""
+    quiet = DomainHook(HookOptions(sysfs=Path("/nonexistent")), schemas, dict)
+    level = log.level
+    log.setLevel("CRITICAL")
+    quiet.define(_WARM_UP, b"")
+    log.setLevel(level)

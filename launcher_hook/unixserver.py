@@ -1,0 +1,123 @@
+"""A gRPC server on a unix socket: bound last, replaced when stale, gone when it ends."""
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from launcher_hook.errors import HostError, InputError
+
+# sys/un.h: sun_path has 108 bytes with the closing NUL.
+MAX_PATH_BYTES = 107
+
+_WORKERS = 4
+"""Calls served at a time; a launcher makes one."""
+
+
+class UnixServer:
+    """Serves some gRPC services on one socket.
+
+    Args:
+        path: The socket's final name; nothing else is ever written into its directory.
+        handlers: The services.
+        most_bytes: The largest request taken.
+        owner: User and group that must be able to connect, where we may give it to them.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        handlers: Iterable[grpc.GenericRpcHandler],
+        most_bytes: int,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        self._path = path
+        self._owner = owner
+        self._identity: tuple[int, int] | None = None
+        self._server = grpc.server(
+            ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="call"),
+            handlers=tuple(handlers),
+            options=(
+                ("grpc.max_receive_message_length", most_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+
+    def start(self) -> None:
+        """Take the socket's name and serve; whoever sees the name gets an answer.
+
+        Raises:
+            InputError: The path is too long, or its directory cannot be written.
+            HostError: Another server is alive on it, or something that is no socket is there.
+        """
+        _check_path(self._path)
+        _make_way(self._path)
+        try:
+            self._server.add_insecure_port(f"unix:{self._path}")
+        except RuntimeError as error:
+            raise InputError(
+                str(self._path), f"it cannot be bound: {error}", "give a directory that is writable"
+            ) from None
+        self._server.start()
+        self._let_in()
+        status = self._path.stat()
+        self._identity = (status.st_dev, status.st_ino)
+
+    def _let_in(self) -> None:
+        """Let the launcher connect, whatever our umask and user."""
+        if self._owner is not None and os.geteuid() == 0:
+            os.chown(self._path, *self._owner)
+        self._path.chmod(0o660 if self._owner is None or os.geteuid() == 0 else 0o666)
+
+    def stop(self, grace_s: float) -> None:
+        """Take no new call, finish those under way within ``grace_s``, and take the name away.
+
+        A successor's socket of the same name stays. Called twice, the second does nothing.
+        """
+        self._server.stop(grace_s).wait()
+        with contextlib.suppress(FileNotFoundError):
+            status = self._path.stat()
+            if (status.st_dev, status.st_ino) == self._identity:
+                self._path.unlink()
+
+
+def _check_path(path: Path) -> None:
+    length = len(os.fsencode(path))
+    if length > MAX_PATH_BYTES:
+        raise InputError(
+            str(path), f"it has {length} bytes", f"give a path of at most {MAX_PATH_BYTES} bytes"
+        )
+    if not path.parent.is_dir():
+        raise InputError(
+            str(path.parent), "there is no such directory", "mount it, or give another one"
+        )
+
+
+def _make_way(path: Path) -> None:
+    """Remove the socket of a predecessor that has crashed; a live one stays."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise HostError(str(path), "it is there and is no socket", "take it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise HostError(
+                str(path), f"it cannot be looked at: {error.strerror}", "take it away"
+            ) from None
+    raise HostError(
+        str(path), "another server is alive on it", "stop that one, or serve on another path"
+    )

@@ -1,0 +1,209 @@
+"""The hook sidecar as a process on a real socket."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+from cases import CASES, shared_domains, vmi_of
+from launcher import COMMAND, Sidecar, mutate, running_sidecar
+
+NO_SYSFS = ("--sysfs", "/nonexistent")
+CASE = CASES / "stock-sidecar"
+DOMAIN = (CASE / "domain.xml").read_bytes()
+VMI = (CASE / "vmi.json").read_bytes()
+EXPECTED = (CASE / "expected.xml").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def sidecar() -> object:
+    with running_sidecar(*NO_SYSFS) as running:
+        yield running
+
+
+def test_info_says_what_the_launcher_needs(sidecar: Sidecar) -> None:
+    info = sidecar.info()
+    assert list(info.versions) == ["v1alpha1", "v1alpha2", "v1alpha3"]
+    assert [point.name for point in info.hookPoints] == ["OnDefineDomain", "Shutdown"]
+
+
+def test_nothing_but_the_socket_is_in_the_directory(sidecar: Sidecar) -> None:
+    assert [path.name for path in sidecar.directory.iterdir()] == ["hook-sidecar-0.sock"]
+
+
+@pytest.mark.parametrize("version", ["v1alpha1", "v1alpha2", "v1alpha3"])
+def test_every_version_answers_what_render_gives(sidecar: Sidecar, version: str) -> None:
+    assert sidecar.define(DOMAIN, VMI, version) == EXPECTED
+
+
+def test_the_plugin_api_answers_the_same() -> None:
+    directory = Path("/tmp") / f"lhp{os.getpid()}"
+    directory.mkdir()
+    try:
+        plugin = directory / "x.sock"
+        with running_sidecar(*NO_SYSFS, "--plugin-socket", plugin):
+            assert mutate(plugin, DOMAIN, VMI) == EXPECTED
+            assert mutate(plugin, DOMAIN, VMI, "MigrationTarget") == DOMAIN
+    finally:
+        for path in directory.iterdir():
+            path.unlink()
+        directory.rmdir()
+
+
+def test_the_shim_program_answers_the_same() -> None:
+    program = str(Path(COMMAND).with_name("onDefineDomain"))
+    done = subprocess.run(
+        [program, "--vmi", VMI.decode(), "--domain", DOMAIN.decode()],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    # It reads this machine's /sys, which has none of these functions.
+    assert done.stdout == EXPECTED or b"the node has no such function" in done.stderr
+
+
+def test_a_launchers_domains_are_answered(sidecar: Sidecar) -> None:
+    for file in shared_domains():
+        name = file.stem.removeprefix("p2-").removeprefix("p3-")
+        vmi = file.with_name(f"{name}.vmi.json").read_bytes()
+        answer = sidecar.define(file.read_bytes(), vmi)
+        assert sidecar.define(answer, vmi) == answer
+        assert len(vmi_of(file).requests) == 0 or b"<hostdev" in answer
+
+
+@pytest.mark.parametrize(
+    ("domain", "vmi", "code", "message"),
+    [
+        (b"", VMI, "INVALID_ARGUMENT", "domain XML: it is empty; give a libvirt domain"),
+        (b"\x00\xff", VMI, "INVALID_ARGUMENT", "domain XML: it is "),
+        (DOMAIN, b"{", "INVALID_ARGUMENT", "VMI: it is not JSON"),
+        (DOMAIN.replace(b"<hostdev", b"<nothing").replace(b"</hostdev", b"</nothing"), VMI,
+         "INVALID_ARGUMENT", "is not set, and the domain has no hostdev 'ua-gpu-gpu0'; have"),
+    ],
+    ids=["empty", "garbage", "vmi", "missing"],
+)  # fmt: skip
+def test_a_refusal_is_a_status_that_says_what_to_do(
+    sidecar: Sidecar, domain: bytes, vmi: bytes, code: str, message: str
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        sidecar.define(domain, vmi)
+    assert caught.value.code().name == code
+    assert message in caught.value.details()
+    assert sidecar.define(DOMAIN, VMI) == EXPECTED
+
+
+def test_a_request_that_is_too_big_is_refused_and_the_next_is_fine(sidecar: Sidecar) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        sidecar.define(b"<domain>" + b" " * (4 << 20) + b"</domain>", VMI)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert sidecar.define(DOMAIN, VMI) == EXPECTED
+
+
+def test_garbage_bytes_and_a_client_that_goes_away_do_no_harm(sidecar: Sidecar) -> None:
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(sidecar.socket))
+            client.sendall(os.urandom(2000))
+    assert sidecar.define(DOMAIN, VMI) == EXPECTED
+
+
+def test_calls_at_once_are_all_answered(sidecar: Sidecar) -> None:
+    answers: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(sidecar.define(DOMAIN, VMI)))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [EXPECTED] * 20
+
+
+def test_a_migration_target_gets_its_domain_back(sidecar: Sidecar) -> None:
+    bare = DOMAIN[: DOMAIN.index(b"\t\t<hostdev")] + DOMAIN[DOMAIN.rindex(b"</hostdev>") + 11 :]
+    moving = VMI.rstrip()[:-1] + b', "status": {"migrationState": {"targetNode": "n2"}}}'
+    assert sidecar.define(bare, moving) == bare
+
+
+def test_passthrough_gives_the_input_back_and_says_so_in_the_log() -> None:
+    with running_sidecar(*NO_SYSFS, "--on-error", "passthrough") as running:
+        assert running.define(b"<network/>", VMI) == b"<network/>"
+        assert any(
+            event["level"] == "error" and event["msg"].startswith("passed through unchanged: ")
+            for event in running.events()
+        )
+
+
+def test_the_log_is_one_json_line_an_event_and_never_the_domain() -> None:
+    with running_sidecar(*NO_SYSFS) as running:
+        running.define(DOMAIN, VMI)
+        running.define(EXPECTED, VMI)
+        events = running.events()
+    for event in events:
+        assert {"component", "level", "msg", "timestamp", "pos"} <= set(event)
+    defined = [event for event in events if event["msg"] == "domain defined"]
+    assert [event["pass"] for event in defined] == [1, 2]
+    assert defined[0]["devices"] == [
+        "ua-gpu-gpu0=0000:86:00.0@0000:18:00.0",
+        "ua-gpu-gpu1=0000:af:00.0@0000:19:00.0",
+    ]
+    assert (defined[0]["namespace"], defined[0]["name"]) == ("default", "vm")
+    assert "<domain" not in str(events)
+
+
+@pytest.mark.parametrize("how", ["Shutdown", "SIGTERM", "SIGINT"])
+def test_it_ends_with_status_0_and_takes_its_socket_away(how: str) -> None:
+    with running_sidecar(*NO_SYSFS) as running:
+        if how == "Shutdown":
+            running.shut_down()
+        else:
+            running.process.send_signal(getattr(signal, how))
+        assert running.process.wait(60) == 0
+        assert list(running.directory.iterdir()) == []
+
+
+def test_the_socket_of_a_crashed_predecessor_is_replaced() -> None:
+    with running_sidecar(*NO_SYSFS) as first:
+        first.process.kill()
+        first.process.wait()
+        stale = first.socket.stat().st_mtime_ns
+        with running_sidecar(*NO_SYSFS, directory=first.directory, stale=stale) as second:
+            assert second.info().name == "hook-sidecar-0"
+
+
+def test_a_second_instance_on_a_live_socket_refuses_to_start(sidecar: Sidecar) -> None:
+    done = subprocess.run(
+        [COMMAND, "serve", "--socket-dir", str(sidecar.directory), *NO_SYSFS],
+        env={**os.environ, "CONTAINER_NAME": "hook-sidecar-0"},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "another server is alive on it; stop that one" in done.stderr
+    assert sidecar.info().name == "hook-sidecar-0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--socket-dir", "/nonexistent"], "there is no such directory; mount it"),
+        (["--versions", "v9"], "'v9' is not known; write some of v1alpha1,v1alpha2,v1alpha3"),
+        (["--config", "/nonexistent"], "it cannot be read"),
+        (["--socket-dir", "/tmp/" + "x" * 120], "give a path of at most 107 bytes"),
+    ],
+)
+def test_what_it_cannot_start_with_is_said(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [COMMAND, "serve", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_the_server_has_not_loaded_what_is_too_heavy_for_its_container(sidecar: Sidecar) -> None:
+    sidecar.define(DOMAIN, VMI)
+    maps = Path(f"/proc/{sidecar.process.pid}/maps").read_text()
+    for library in ("pydantic_core", "libvirt.so", "_yaml"):
+        assert library not in maps

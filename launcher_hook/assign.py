@@ -39,7 +39,11 @@ def is_user_alias(alias: str) -> bool:
 
 
 class AliasBook:
-    """Gives aliases that libvirt keeps and that no other device of the domain has."""
+    """Gives aliases that libvirt keeps and that no other device of the domain has.
+
+    Args:
+        taken: The aliases that devices of the domain have, also those of hostdevs of ours.
+    """
 
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = set(taken)
@@ -61,7 +65,6 @@ class AliasBook:
     def keep(self, present: PresentHostdev, otherwise: str | None = None) -> str:
         """Give a hostdev the alias that it has, if libvirt would keep it, or a new one."""
         if present.alias is not None and is_user_alias(present.alias):
-            self._taken.add(present.alias)
             return present.alias
         if present.alias is not None:
             return self.give(present.alias.removeprefix("ua-"))
@@ -73,7 +76,8 @@ def assign_devices(
     allocations: Mapping[str, Allocation],
     present: Sequence[PresentHostdev],
     aliases: AliasBook,
-    others: Sequence[str | None] = (),
+    usb: Sequence[str | None] = (),
+    attached: Collection[HostSource] = (),
 ) -> tuple[Assignment, ...]:
     """Back every request with a host device, and account for every device there is.
 
@@ -83,8 +87,9 @@ def assign_devices(
             are the assignment.
         present: The domain's PCI and mdev hostdevs, in its order; each is adopted, also those
             that no request names (SR-IOV interfaces).
-        aliases: Knows the aliases of all devices that are not hostdevs of ours.
-        others: Aliases of the hostdevs that are not ours; a request can be for one of them.
+        aliases: Knows the aliases of all devices.
+        usb: Aliases of the USB hostdevs (None for one without); a request can be for one of them.
+        attached: Host functions that other devices have, such as ``<interface type='hostdev'>``.
 
     Returns:
         The requests' devices in their order, then other hostdevs of the domain, then devices that
@@ -92,16 +97,20 @@ def assign_devices(
 
     Raises:
         InputError: A request has neither hostdev nor variable, or its variable has no address
-            left; or two hostdevs have one source.
+            left; or two hostdevs have one source, or one alias.
     """
     by_source = _by_source(present)
-    requests = _not_usb(requests, others)
+    requests = [r for r in requests if f"{_USB_ALIAS_PREFIX}{r.name}" not in usb]
     claims = _claims(requests, present)
-    taken = {claim.source for claim in claims.values()}
+    taken = {*attached, *(claim.source for claim in claims.values())}
+    nameless_usb = list(usb).count(None)
     assignments = []
     for request in requests:
         claim = claims.get(request.path)
         variable = ""
+        if claim is None and nameless_usb and _may_be_usb(request, allocations):
+            nameless_usb -= 1
+            continue
         if claim is None:
             source, variable = _next_source(request, allocations, taken)
             taken.add(source)
@@ -119,6 +128,7 @@ def assign_devices(
 
 def _by_source(present: Sequence[PresentHostdev]) -> dict[HostSource, PresentHostdev]:
     by_source: dict[HostSource, PresentHostdev] = {}
+    by_alias: dict[str, PresentHostdev] = {}
     for hostdev in present:
         first = by_source.setdefault(hostdev.source, hostdev)
         if first is not hostdev:
@@ -127,47 +137,61 @@ def _by_source(present: Sequence[PresentHostdev]) -> dict[HostSource, PresentHos
                 f"'{hostdev.source}' is the source of the hostdev on line {first.line} already",
                 "take one of the two out: libvirt gives a device to a guest once",
             )
+        if hostdev.alias is None:
+            continue
+        first = by_alias.setdefault(hostdev.alias, hostdev)
+        if first is not hostdev:
+            raise InputError(
+                f"hostdev on line {hostdev.line}",
+                f"{hostdev.alias!r} is the alias of the hostdev on line {first.line} already",
+                "give each its own: libvirt refuses two devices of one alias",
+            )
     return by_source
 
 
-def _not_usb(
-    requests: Sequence[DeviceRequest], others: Sequence[str | None]
-) -> list[DeviceRequest]:
-    """Leave out the requests that a USB hostdev backs, also one whose alias libvirt has dropped."""
-    nameless = others.count(None)
-    left = []
-    for request in requests:
-        if f"{_USB_ALIAS_PREFIX}{request.name}" in others:
-            continue
-        if nameless and request.kind == "hostdevice" and _NOT_IN_ALIAS.search(request.name):
-            nameless -= 1
-            continue
-        left.append(request)
-    return left
+def _may_be_usb(request: DeviceRequest, allocations: Mapping[str, Allocation]) -> bool:
+    """Whether a USB hostdev without alias can be this request's: libvirt has dropped the alias."""
+    return (
+        request.kind == "hostdevice"
+        and _NOT_IN_ALIAS.search(request.name) is not None
+        and not (request.resource and _allocated(request.resource, allocations))
+    )
 
 
 def _claims(
     requests: Sequence[DeviceRequest], present: Sequence[PresentHostdev]
 ) -> dict[str, PresentHostdev]:
     """Find the hostdev that the launcher wrote for a request, by the request's path."""
-    by_alias = {hostdev.alias: hostdev for hostdev in present if hostdev.alias}
+    free = {hostdev.alias: hostdev for hostdev in present if hostdev.alias}
     claims = {}
     for request in requests:
-        raw = f"{request.kind}-{request.name}"
-        claim = by_alias.get(f"ua-{raw}") or by_alias.get("ua-" + _NOT_IN_ALIAS.sub("-", raw))
+        claim = free.pop(f"ua-{request.kind}-{request.name}", None)
         if claim is not None:
             claims[request.path] = claim
-    # libvirt drops an alias made from a name with a dot, so that passes 2 and 3 arrive without
-    # it. The launcher writes its hostdevs in the order of the requests.
-    nameless = [hostdev for hostdev in present if hostdev.alias is None]
-    dropped = [
+    left = [
         request
         for request in requests
         if request.path not in claims and _NOT_IN_ALIAS.search(request.name)
     ]
-    if len(nameless) == len(dropped):
-        claims.update(zip((request.path for request in dropped), nameless, strict=True))
+    # The alias that we gave in an earlier pass instead of one that libvirt drops.
+    for request in left:
+        clean = _NOT_IN_ALIAS.sub("-", f"ua-{request.kind}-{request.name}")
+        given = re.compile(re.escape(clean) + r"(-[0-9]+)?")
+        alias = next((alias for alias in sorted(free) if given.fullmatch(alias)), None)
+        if alias is not None:
+            claims[request.path] = free.pop(alias)
+    # libvirt has dropped it: passes 2 and 3 of a hook that came late. The launcher writes its
+    # hostdevs in the order of the requests.
+    nameless = [hostdev for hostdev in present if hostdev.alias is None]
+    left = [request for request in left if request.path not in claims]
+    if len(nameless) == len(left):
+        claims.update(zip((request.path for request in left), nameless, strict=True))
     return claims
+
+
+def _allocated(resource: str, allocations: Mapping[str, Allocation]) -> list[Allocation]:
+    names = [variable_of(resource, prefix) for prefix in (PCI_PREFIX, MDEV_PREFIX)]
+    return [allocations[name] for name in names if name in allocations]
 
 
 def _next_source(
@@ -181,8 +205,7 @@ def _next_source(
             f"it is a DRA claim, and the domain has no hostdev {alias!r}",
             "give the domain that the launcher wrote for this VMI",
         )
-    names = [variable_of(request.resource, prefix) for prefix in (PCI_PREFIX, MDEV_PREFIX)]
-    allocated = [allocations[name] for name in names if name in allocations]
+    allocated = _allocated(request.resource, allocations)
     for allocation in allocated:
         for source in allocation.sources:
             if source not in taken:
@@ -194,10 +217,11 @@ def _next_source(
             f"{allocated[0].variable} has {count} device(s), and none is left for it",
             f"have the pod allocated one {request.resource!r} more, or drop the entry",
         )
+    variable = variable_of(request.resource)
     raise InputError(
         where,
-        f"{names[0]} is not set, and the domain has no hostdev {alias!r}",
-        f"have {request.resource!r} allocated to the pod, or give --env {names[0]}=0000:3b:00.0",
+        f"{variable} is not set, and the domain has no hostdev {alias!r}",
+        f"have {request.resource!r} allocated to the pod, or give --env {variable}=0000:3b:00.0",
     )
 
 

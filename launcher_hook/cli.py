@@ -63,7 +63,8 @@ def _render(arguments: argparse.Namespace) -> int:
     schemas = load_schemas(arguments.schema_version)
     rendered = render_domain(inputs, schemas, explain=arguments.verbose > 0)
     log = logging.getLogger(__name__)
-    log.info("what we wrote is valid, checked against %s", schemas.name)
+    level = logging.INFO if schemas.is_libvirts else logging.WARNING
+    log.log(level, "what we wrote is valid, checked against %s", schemas.name)
     for warning in rendered.warnings:
         log.info("was there before: %s", warning)
     if arguments.output is not None:
@@ -78,10 +79,12 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     from launcher_hook import report
-    from launcher_hook.pciids import load_names
+    from launcher_hook.pciids import MAX_PCI_IDS_BYTES, load_names
     from launcher_hook.render import plan_domain
 
     printers = {"table": report.print_table, "tree": report.print_tree, "json": report.print_json}
+    if arguments.pci_ids is not None:
+        read_file(arguments.pci_ids, MAX_PCI_IDS_BYTES)  # one that is named must be there
     decision = plan_domain(_read_inputs(arguments))
     _print(printers[arguments.output](decision, load_names(arguments.pci_ids)))
     return 0
@@ -89,13 +92,18 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _validate(arguments: argparse.Namespace) -> int:
     from launcher_hook.schema import load_schemas
-    from launcher_hook.validate import print_verdicts, validate_domain
+    from launcher_hook.validate import Verdict, print_verdicts, validate_domain
 
     schemas = load_schemas(arguments.schema_version)
-    verdicts = [
-        validate_domain(_read_domain(name), _where(name), schemas, explain=arguments.explain)
-        for name in arguments.files
-    ]
+    verdicts = []
+    for name in arguments.files:
+        try:
+            verdict = validate_domain(
+                _read_domain(name), _where(name), schemas, explain=arguments.explain
+            )
+        except InputError as error:
+            verdict = Verdict.unreadable(_where(name), error)
+        verdicts.append(verdict)
     _print(print_verdicts(verdicts, schemas.name, arguments.output))
     return 4 if any(verdict.faults for verdict in verdicts) else 0
 

@@ -7,6 +7,7 @@ group's node into the pod, so the members that the guest can use are the guest's
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from launcher_hook.assign import AliasBook
 from launcher_hook.errors import HostError
@@ -31,7 +32,7 @@ def add_companions(
     Returns:
         The assignments in their order, each slot's companions behind its last one.
     """
-    assignments = [_with_facts(assignment, facts) for assignment in assignments]
+    assignments = [_with_facts(assignment, facts, settings) for assignment in assignments]
     if settings.companions == "ignore":
         return tuple(assignments)
     assigned = {assignment.host_address for assignment in assignments}
@@ -53,21 +54,30 @@ def add_companions(
                         source=function.address,
                         alias=aliases.give_for(function.address),
                         why=f"companion of {address}, IOMMU group {function.iommu_group}",
+                        managed="no" if settings.managed == "no" else "yes",
+                        is_companion=True,
                     )
                 )
     return tuple(result)
 
 
-def _with_facts(assignment: Assignment, facts: HostFacts) -> Assignment:
+def _with_facts(assignment: Assignment, facts: HostFacts, settings: Settings) -> Assignment:
     address = assignment.host_address
     function = facts.functions.get(address) if address is not None else None
-    if function is None:
-        return assignment
-    return replace(
-        assignment,
-        own_slot=assignment.own_slot or function.physical_function is not None,
-        keep_driver=assignment.keep_driver or has_own_vfio_device(function),
-    )
+    if function is not None:
+        assignment = replace(
+            assignment,
+            own_slot=assignment.own_slot or function.physical_function is not None,
+            keep_driver=assignment.keep_driver or has_own_vfio_device(function),
+        )
+    return replace(assignment, managed=_managed(assignment, settings))
+
+
+def _managed(assignment: Assignment, settings: Settings) -> Literal["yes", "no"]:
+    if assignment.keep_driver or settings.managed == "no":
+        return "no"
+    kept = assignment.present.managed if assignment.present is not None else None
+    return "no" if settings.managed == "keep" and kept == "no" else "yes"
 
 
 def _companions(address: PciAddress, facts: HostFacts) -> Iterator[HostFunction]:
@@ -85,7 +95,7 @@ def _companions(address: PciAddress, facts: HostFacts) -> Iterator[HostFunction]
             yield other
 
 
-def check_host(assignments: Sequence[Assignment], facts: HostFacts, settings: Settings) -> None:
+def check_host(assignments: Sequence[Assignment], facts: HostFacts) -> None:
     """Refuse what the node cannot give; what is not known is not refused.
 
     Raises:
@@ -93,9 +103,7 @@ def check_host(assignments: Sequence[Assignment], facts: HostFacts, settings: Se
     """
     if not facts.known:
         return
-    managed = {
-        assignment.host_address: _is_managed(assignment, settings) for assignment in assignments
-    }
+    managed = {a.host_address: a.managed == "yes" for a in assignments}
     for assignment in assignments:
         address = assignment.host_address
         if address is None:
@@ -114,14 +122,6 @@ def check_host(assignments: Sequence[Assignment], facts: HostFacts, settings: Se
         for member in facts.functions.values():
             if member.iommu_group == function.iommu_group and not is_bridge(member):
                 _check_member(member, function, managed.get(member.address))
-
-
-def _is_managed(assignment: Assignment, settings: Settings) -> bool:
-    if assignment.keep_driver:
-        return False
-    if settings.managed == "keep" and assignment.present is not None:
-        return assignment.present.managed == "yes"
-    return settings.managed != "no"
 
 
 def _check_mediated_device(assignment: Assignment, facts: HostFacts) -> None:

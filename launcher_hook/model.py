@@ -148,6 +148,8 @@ class Assignment:
             does not unplug one function of a multi-function slot.
         keep_driver: libvirt must not bind the function to vfio-pci: it is a vGPU's VF, whose
             own driver provides the vfio device.
+        managed: What libvirt's attribute is to be, for a function.
+        is_companion: It comes along with an assigned function of its slot.
         display: For a mediated device that must be written: "on", "off" or None.
         ramfb: As display.
     """
@@ -159,6 +161,8 @@ class Assignment:
     present: PresentHostdev | None = None
     own_slot: bool = False
     keep_driver: bool = False
+    managed: Literal["yes", "no"] = "yes"
+    is_companion: bool = False
     display: Literal["on", "off"] | None = None
     ramfb: Literal["on", "off"] | None = None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 DEFAULT_PATHS = (Path("/usr/share/misc/pci.ids"), Path("/usr/share/hwdata/pci.ids"))
 
 # Five times the size of 2025: whatever else the path may name is not loaded whole.
-_MAX_BYTES = 8 << 20
+MAX_PCI_IDS_BYTES = 8 << 20
 
 # A vendor or class ends where the next line starts that is not indented, a comment or empty:
 # also at a broken one, whose devices must not be taken for this vendor's.
@@ -129,6 +129,6 @@ class PciNames:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return b"\n" + file.read(_MAX_BYTES)
+            return b"\n" + file.read(MAX_PCI_IDS_BYTES)
     except (OSError, ValueError):  # ValueError: a path with a NUL
         return b""

@@ -43,7 +43,8 @@ def plan_guest(
         Placements in the order of the assignments, and the root ports to be written.
 
     Raises:
-        InputError: A pin names no device of this VM, or two.
+        InputError: A pin names no device of this VM, or two; or a hostdev came with an address
+            that another device has.
         PlanError: A pin cannot be kept, or the devices do not fit.
     """
     pins = _resolve_pins(assignments, settings.slots)
@@ -51,9 +52,11 @@ def plan_guest(
         return _left_to_libvirt(assignments, topology, pins)
     layout = _layout(topology, settings.layout)
     chosen: _Chosen = {}
+    owners = dict(topology.taken)
     for assignment in assignments:
         kept = assignment.present.guest_address if assignment.present else None
         if kept is not None and pins.get(assignment.alias, ("", kept))[1] == kept:
+            _check_kept(assignment, kept, owners.setdefault(kept, assignment.alias))
             chosen[assignment.alias] = (kept, "the address that it has")
     room = GuestRoom(topology, {address for address, _ in chosen.values()})
     for alias, (key, address) in pins.items():
@@ -99,6 +102,19 @@ def _resolve_pins(
 def _names(assignment: Assignment) -> set[str]:
     names = {assignment.alias, assignment.alias.removeprefix("ua-"), str(assignment.source)}
     return {name.lower() for name in (*names, assignment.name) if name}
+
+
+def _check_kept(assignment: Assignment, kept: PciAddress, owner: str) -> None:
+    """An address that a hostdev came with, and that libvirt would refuse."""
+    if owner == assignment.alias and kept.domain == 0:
+        return
+    other = owner != assignment.alias
+    what = f"is that of {owner} too" if other else "is in a PCI domain that no guest has"
+    raise InputError(
+        f"{assignment.source} ({assignment.alias})",
+        f"its guest address {kept} {what}",
+        f"take the address out of the hostdev, or pin it: slots.{assignment.alias}",
+    )
 
 
 def _left_to_libvirt(
@@ -213,8 +229,9 @@ def _plan_ports(room: GuestRoom, chosen: _Chosen, topology: GuestTopology) -> tu
     if new is None:
         raise PlanError(
             "guest",
-            "bus 0 has no room for the root ports of so many devices",
-            "attach fewer devices, or fewer host slots",
+            "bus 0 has no room for the root ports of so many devices, and those with which libvirt "
+            "fills the gap below them",
+            "attach fewer devices, or pin to lower buses",
         )
     places: dict[int, PciAddress | None] = dict(new)
     for address, _ in chosen.values():

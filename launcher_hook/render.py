@@ -10,11 +10,12 @@ from launcher_hook.companions import add_companions, check_host
 from launcher_hook.domain.document import Element, parse_domain, print_domain
 from launcher_hook.domain.edit import put_plan
 from launcher_hook.domain.inspect import (
-    other_aliases,
-    other_hostdevs,
     passed_hostdevs,
+    read_aliases,
     read_hostdev,
+    read_interface_sources,
     read_topology,
+    read_usb_aliases,
 )
 from launcher_hook.model import (
     Allocation,
@@ -92,7 +93,7 @@ def render_domain(inputs: Inputs, schemas: SchemaSet, *, explain: bool = False) 
     present = _read_present(root, inputs.where)
     decision = _decide(root, [hostdev for _, hostdev in present], inputs)
     before = deepcopy(tree)
-    written = put_plan(root, decision.plan, present, inputs.settings)
+    written = put_plan(root, decision.plan, present)
     warnings = check_written(written, before.getroot(), root, schemas, explain_before=explain)
     xml = print_domain(tree, inputs.domain_xml)
     if xml == print_domain(before, inputs.domain_xml):
@@ -116,16 +117,24 @@ def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostd
 
 def _decide(root: Element, present: Sequence[PresentHostdev], inputs: Inputs) -> Decision:
     topology = read_topology(root, inputs.where)
-    aliases = AliasBook(other_aliases(root))
+    aliases = AliasBook(read_aliases(root))
     assigned = assign_devices(
-        inputs.vmi.requests, inputs.allocations, present, aliases, other_hostdevs(root)
+        inputs.vmi.requests,
+        inputs.allocations,
+        present,
+        aliases,
+        read_usb_aliases(root),
+        frozenset(read_interface_sources(root, inputs.where)),
     )
     facts = inputs.host.facts(assignment.source for assignment in assigned)
     assigned = add_companions(assigned, facts, inputs.settings, aliases)
-    check_host(assigned, facts, inputs.settings)
+    check_host(assigned, facts)
     plan = plan_guest(assigned, topology, inputs.settings)
     for placement in plan.placements:
-        log.info(
+        claimed = placement.assignment.name is not None or placement.assignment.present is not None
+        unclaimed = not claimed and not placement.assignment.is_companion
+        log.log(
+            logging.WARNING if unclaimed and inputs.vmi.requests else logging.INFO,
             "%s %s at %s: %s; %s",
             placement.assignment.alias,
             placement.assignment.source,

@@ -219,7 +219,9 @@ class GuestRoom:
 
     def next_bus(self) -> PciAddress | None:
         """Give the one slot of a new root port's bus; None when there are no numbers left."""
-        index = max([self._first, self._highest_foreign + 1, *(i + 1 for i in self._new_ports)])
+        index = max(self._first, self._highest_foreign + 1)
+        while index in self._new_ports:
+            index += 1
         if index >= self._end:
             return None
         self._new_ports[index] = None
@@ -243,7 +245,23 @@ class GuestRoom:
             for function in range(FUNCTIONS_A_SLOT)
         )
         placed = dict(zip(indexes, places, strict=False))
-        return placed if len(placed) == len(indexes) else None
+        slots = {place.slot for place in placed.values()}
+        if len(placed) < len(indexes) or not self._gap_fits(indexes[-1], slots):
+            return None
+        return placed
+
+    def _gap_fits(self, highest: int, slots: set[int]) -> bool:
+        """Whether the root bus also has places for the ports with which libvirt fills the gaps."""
+        controllers = self._topology.controllers
+        gaps = sum(
+            1
+            for index in range(1, highest)
+            if index not in self._new_ports
+            and (index not in controllers or controllers[index].address is None)
+        )
+        closed = self._taken_root_slots() | slots | set(_RESERVED[self._machine])
+        free = MAX_SLOT + 1 - len(closed) - self._topology.waiting_on_root
+        return gaps <= free * FUNCTIONS_A_SLOT
 
     def bridge_index(self) -> int | None:
         """Where libvirt will add a pcie-to-pci-bridge, as long as our new ports are not there.

@@ -17,6 +17,13 @@ class Verdict:
     where: str
     faults: tuple[Fault, ...]
 
+    @classmethod
+    def unreadable(cls, where: str, error: InputError) -> "Verdict":
+        """The verdict on what is no domain at all: one fault."""
+        line = error.where.removeprefix(f"{where}:")
+        number = int(line) if line.isdigit() else None
+        return cls(where, (Fault("/", number, error.what, error.fix),))
+
 
 def validate_domain(
     data: bytes, where: str, schemas: SchemaSet, *, explain: bool = False
@@ -35,9 +42,7 @@ def validate_domain(
     try:
         root = parse_domain(data, where).getroot()
     except InputError as error:
-        line = error.where.removeprefix(f"{where}:")
-        number = int(line) if line.isdigit() else None
-        return Verdict(where, (Fault("/", number, error.what, error.fix),))
+        return Verdict.unreadable(where, error)
     faults = [*schemas.document_faults(root), *rule_faults(root)]
     if explain:
         from launcher_hook.schema.explain import explain as explain_element

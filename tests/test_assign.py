@@ -30,11 +30,12 @@ def assign(
     environ: Mapping[str, str] | None = None,
     present: Sequence[PresentHostdev] = (),
     other_aliases: Sequence[str] = (),
-    others: Sequence[str | None] = (),
+    usb: Sequence[str | None] = (),
+    attached: Sequence[HostSource] = (),
 ) -> tuple[Assignment, ...]:
-    return assign_devices(
-        requests, parse_allocations(environ or {}), present, AliasBook(other_aliases), others
-    )
+    aliases = AliasBook([*other_aliases, *(hostdev.alias for hostdev in present if hostdev.alias)])
+    allocations = parse_allocations(environ or {})
+    return assign_devices(requests, allocations, present, aliases, usb, attached)
 
 
 def pairs(assignments: Sequence[Assignment]) -> list[tuple[str | None, HostSource, str]]:
@@ -177,11 +178,35 @@ def test_two_hostdevs_with_one_source_are_refused() -> None:
 
 def test_a_request_that_a_usb_hostdev_backs_is_none_of_ours() -> None:
     request = DeviceRequest("hostdevice", "stick", "kubevirt.io/storage", "hostDevices[0]")
-    assert assign([request], others=["ua-usb-host-stick"]) == ()
+    assert assign([request], usb=["ua-usb-host-stick"]) == ()
     dotted = replace(request, name="stick.1")  # libvirt has dropped this alias
-    assert assign([dotted], others=[None]) == ()
+    assert assign([dotted], usb=[None]) == ()
     with pytest.raises(InputError, match="PCI_RESOURCE_KUBEVIRT_IO_STORAGE is not set"):
-        assign([dotted], others=["ua-usb-host-other"])
+        assign([dotted], usb=["ua-usb-host-other"])
+
+
+def test_a_request_with_a_variable_of_its_own_is_not_taken_for_a_usb_one() -> None:
+    request = DeviceRequest("hostdevice", "nic.1", "x/A", "hostDevices[0]")
+    (assigned,) = assign([request], {"PCI_RESOURCE_X_A": str(A)}, usb=[None])
+    assert assigned.source == A
+
+
+def test_names_that_clean_to_one_alias_get_two_and_are_found_again() -> None:
+    requests = [gpu("a.b", index=0), gpu("a-b", index=1)]
+    first = assign(requests, {}, [hostdev(A, "ua-gpu-a.b"), hostdev(B, "ua-gpu-a-b")])
+    assert pairs(first) == [("a.b", A, "ua-gpu-a-b-2"), ("a-b", B, "ua-gpu-a-b")]
+    again = assign(requests, {}, [hostdev(a.source, a.alias) for a in first])
+    assert pairs(again) == pairs(first)
+
+
+def test_a_function_that_an_interface_has_is_not_attached_twice() -> None:
+    assigned = assign([gpu("g0")], {"PCI_RESOURCE_X_A": f"{A},{B},{C}"}, attached=[A, C])
+    assert [a.source for a in assigned] == [B]
+
+
+def test_two_hostdevs_with_one_alias_are_refused() -> None:
+    with pytest.raises(InputError, match="'ua-a' is the alias of the hostdev .*; give each its"):
+        assign(present=[hostdev(A, "ua-a"), hostdev(B, "ua-a")])
 
 
 def test_a_vgpus_function_keeps_its_driver() -> None:

@@ -125,6 +125,12 @@ def test_the_plan_is_a_table_with_what_sysfs_knows(tmp_path: Path) -> None:
     assert all("companion of 0000:86:00.0" in line for line in others)
 
 
+def test_a_pci_ids_file_that_is_named_must_be_there() -> None:
+    done = run("plan", *inputs("--env", DEVICES, "--pci-ids", "/nonexistent"))
+    assert done.returncode == 2
+    assert b"/nonexistent: it cannot be read" in done.stderr
+
+
 def test_the_plan_is_a_tree_as_lspci_draws_it() -> None:
     done = run("plan", *inputs("--env", DEVICES, "--output", "tree"))
     assert done.stdout.decode().splitlines() == [
@@ -237,6 +243,38 @@ def test_validate_names_file_line_path_fault_and_fix(tmp_path: Path) -> None:
     line = next(line for line in done.stdout.decode().splitlines() if line.startswith(f"{bad}:7:"))
     assert "/domain/devices/hostdev/source/address/@slot: " in line
     assert "'0x40'" in line
+
+
+def test_validate_goes_on_behind_a_file_that_it_cannot_read(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.xml"
+    bad.write_text("<network/>")
+    done = run("validate", "/nonexistent", bad)
+    assert done.returncode == 4
+    first, second, _ = done.stdout.decode().splitlines()
+    assert first == (
+        "/nonexistent: /: it cannot be read: No such file or directory; "
+        "give the path of a readable file"
+    )
+    assert second.startswith(f"{bad}:1: /: its root is 'network', not 'domain'")
+
+
+def test_an_unclaimed_device_is_attached_and_said_so_without_being_asked() -> None:
+    done = run("render", *inputs("--env", f"{DEVICES},0000:b0:00.0"))
+    assert done.returncode == 0
+    assert b"0000:b0:00.0 at 0000:1a:00.0" in done.stderr
+    assert b"claimed by no entry of the VMI" in done.stderr
+
+
+def test_a_name_that_would_garble_a_terminal_is_refused(tmp_path: Path) -> None:
+    for name in ("a\nb", "a\x1b[2Jb", "a\ud800b", "x" * 300):
+        vmi = tmp_path / "vmi.json"
+        entry = {"name": name, "deviceName": "x/A"}
+        spec = {"domain": {"devices": {"gpus": [entry]}}}
+        vmi.write_text(json.dumps({"kind": "VirtualMachineInstance", "spec": spec}))
+        done = run("plan", "--domain", README / "domain.xml", "--vmi", vmi,
+                   "--env", "PCI_RESOURCE_X_A=0000:86:00.0")  # fmt: skip
+        assert done.returncode == 2
+        assert b"is no name; give it one of at most 253 printable characters" in done.stderr
 
 
 def test_validate_prints_json_too(tmp_path: Path) -> None:

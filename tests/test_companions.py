@@ -30,6 +30,14 @@ def assigned(source: PciAddress | str = GPU, managed: str | None = None) -> Assi
     return Assignment(source, "ua-gpu-gpu0", "test", present=present)
 
 
+def check(
+    assignments: list[Assignment], known: HostFacts, settings: Settings | None = None
+) -> None:
+    """Decide and check, as a render does; companions are left aside."""
+    settings = replace(settings or Settings(), companions="ignore")
+    check_host(add_companions(assignments, known, settings, AliasBook([])), known)
+
+
 def companions(known: HostFacts, settings: Settings | None = None) -> list[tuple[str, str]]:
     book = AliasBook(["ua-gpu-gpu0"])
     result = add_companions([assigned()], known, settings or Settings(), book)
@@ -88,7 +96,7 @@ def test_a_function_whose_own_driver_provides_vfio_keeps_it_and_may_be_unmanaged
     known = facts(function(GPU, driver="nvidia", vfio_device="vfio3"))
     (result,) = add_companions([assigned()], known, Settings(), AliasBook([]))
     assert result.keep_driver
-    check_host([result], known, Settings(managed="yes"))
+    check([result], known, Settings(managed="yes"))
 
 
 def test_a_member_on_another_driver_is_refused_by_function_driver_and_group() -> None:
@@ -98,7 +106,7 @@ def test_a_member_on_another_driver_is_refused_by_function_driver_and_group() ->
         match=r"0000:86:00.0: IOMMU group 42: its function 0000:86:00.1 is bound to "
         r"'snd_hda_intel', so the group cannot be given to a VM; bind 0000:86:00.1 to vfio-pci",
     ):
-        check_host([assigned()], known, Settings())
+        check([assigned()], known, Settings())
 
 
 @pytest.mark.parametrize(
@@ -115,14 +123,14 @@ def test_a_member_on_another_driver_is_refused_by_function_driver_and_group() ->
     ids=["vfio", "none", "stub", "unknown", "vfio-device", "bridge", "another-group"],
 )
 def test_a_member_that_leaves_the_group_viable_is_fine(member: HostFunction) -> None:
-    check_host([assigned()], facts(function(GPU), member), Settings())
+    check([assigned()], facts(function(GPU), member), Settings())
 
 
 def test_a_function_on_its_native_driver_is_fine_if_libvirt_manages_it() -> None:
     known = facts(function(GPU, driver="nouveau"))
-    check_host([assigned()], known, Settings(managed="yes"))
-    check_host([assigned(managed="yes")], known, Settings(managed="keep"))
-    check_host([assigned()], known, Settings(managed="keep"))
+    check([assigned()], known, Settings(managed="yes"))
+    check([assigned(managed="yes")], known, Settings(managed="keep"))
+    check([assigned()], known, Settings(managed="keep"))
 
 
 @pytest.mark.parametrize("driver", ["nouveau", ""])
@@ -137,21 +145,21 @@ def test_an_unmanaged_function_must_be_bound_to_vfio(
     assignment: Assignment, settings: Settings, driver: str
 ) -> None:
     with pytest.raises(HostError, match="bind 0000:86:00.0 to vfio-pci on the node"):
-        check_host([assignment], facts(function(GPU, driver=driver)), settings)
+        check([assignment], facts(function(GPU, driver=driver)), settings)
 
 
 def test_a_function_that_is_gone_is_refused() -> None:
     with pytest.raises(HostError, match=r"0000:86:00.0 .*: the node has no such function; see"):
-        check_host([assigned()], facts(), Settings())
+        check([assigned()], facts(), Settings())
 
 
 def test_a_mediated_device_that_is_gone_is_refused() -> None:
     known = HostFacts(known=True, mediated_devices={UUID: False})
     with pytest.raises(HostError, match=r"the node has no such mediated device; create it"):
-        check_host([assigned(UUID)], known, Settings())
-    check_host([assigned(UUID)], HostFacts(known=True, mediated_devices={UUID: True}), Settings())
-    check_host([assigned(UUID)], HostFacts(known=True), Settings())
+        check([assigned(UUID)], known, Settings())
+    check([assigned(UUID)], HostFacts(known=True, mediated_devices={UUID: True}), Settings())
+    check([assigned(UUID)], HostFacts(known=True), Settings())
 
 
 def test_an_unknown_node_refuses_nothing() -> None:
-    check_host([assigned()], HostFacts(), Settings(managed="no"))
+    check([assigned()], HostFacts(), Settings(managed="no"))

@@ -50,6 +50,8 @@ def test_an_empty_file_says_nothing(content: bytes) -> None:
         ("layout", "'layout' is not key=value; write e.g. --set layout=root-bus"),
         ("=x", "is not key=value"),
         ("slots.=x", "is not key=value"),
+        ("layout=!!int ''", "it is not YAML: .*could not determine a constructor"),
+        ("layout=!!bool foo", "it is not YAML"),
         ("layout=[", "it is not YAML: .*; mend the YAML"),
     ],
 )

@@ -23,6 +23,7 @@ def reprint(data: bytes) -> bytes:
         (b"<?xml version='1.0' encoding='us-ascii'?><domain/>",
          b"<?xml version='1.0' encoding='UTF-8'?>\n<domain/>"),
         (b"<!-- a --><domain/><!-- b -->", b"<!-- a -->\n<domain/>\n<!-- b -->"),
+        (b"<domain><!-- <!DOCTYPE x> --></domain>", b"<domain><!-- <!DOCTYPE x> --></domain>"),
         (b"<?pi x?><domain><?pi y?></domain>", b"<?pi x?>\n<domain><?pi y?></domain>"),
         (b"<domain><a><![CDATA[<&]]></a></domain>", b"<domain><a><![CDATA[<&]]></a></domain>"),
         (b"<domain xmlns:q='u'><q:a q:b='1'/></domain>",
@@ -49,12 +50,14 @@ def test_what_is_in_a_document_comes_out_again_as_utf_8(given_: bytes, printed: 
         (b"<domain>\n\xff</domain>", "vm.xml:2: byte 9 is not UTF-8; convert it to UTF-8"),
         (b"<?xml version='1.0' encoding='ISO-8859-1'?><domain/>", "its encoding is 'iso-8859-1'"),
         (b"<!DOCTYPE domain>\n<domain/>", "vm.xml:1: it has a DOCTYPE; take it out"),
+        (b"\n<!-- x -->\n<?y?><!DOCTYPE domain><domain/>", "vm.xml:3: it has a DOCTYPE"),
+        (b"<domain>\0</domain>", "it is not well-formed XML"),
         (b"<domain>&lt;&x;</domain>", "it is not well-formed XML: Entity 'x' not defined"),
         (b"<domain>" + b"<a>" * 300 + b"</a>" * 300 + b"</domain>", "not well-formed XML: Exces"),
         (b"<domain>" + b" " * (8 << 20), "it is larger than 8388608 bytes; give one domain"),
     ],
     ids=["empty", "blank", "truncated", "mismatch", "root", "namespace", "utf16", "utf16le",
-         "bytes", "latin1", "doctype", "entity", "depth", "size"],
+         "bytes", "latin1", "doctype", "late-doctype", "nul", "entity", "depth", "size"],
 )  # fmt: skip
 def test_what_is_no_domain_is_refused_with_its_place(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):

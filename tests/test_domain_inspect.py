@@ -7,8 +7,8 @@ from lxml import etree
 
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.inspect import (
-    other_aliases,
     passed_hostdevs,
+    read_aliases,
     read_hostdev,
     read_topology,
 )
@@ -88,8 +88,10 @@ def test_an_address_that_says_nothing_is_none(address: str) -> None:
          "hostdev/source/address/@bus: 'x' is not a number; write e.g. 0x1f or 31"),
         ("<hostdev type='pci'><source><address bus='256'/></source></hostdev>",
          "hostdev/source/address: PCI bus 0x100 is not in 0 to 0xff; write an address"),
-        ("<hostdev type='mdev'><source><address/></source></hostdev>",
-         "hostdev/source/address/@uuid: '' is not a UUID; write e.g. 4b20d080"),
+        ("<hostdev type='pci'><source><address type='pci'/></source></hostdev>",
+         "hostdev: it has no <source><address/></source>; write"),
+        ("<hostdev type='mdev'><source><address uuid='4b20'/></source></hostdev>",
+         "hostdev/source/address/@uuid: '4b20' is not a UUID; write e.g. 4b20d080"),
         ("<hostdev type='pci'><source><address bus='1'/></source>"
          "<address type='pci' slot='0x40'/></hostdev>", "hostdev/address: PCI slot 0x40 is not"),
     ],
@@ -180,9 +182,9 @@ def test_a_domain_without_devices_has_an_empty_topology() -> None:
     assert read_topology(root).taken == {}
 
 
-def test_aliases_of_other_devices_are_taken() -> None:
+def test_the_aliases_of_all_devices_are_read() -> None:
     root = domain(
         "<disk><alias name='ua-d'/></disk><disk><alias/></disk>"
         "<hostdev type='pci'><alias name='ua-h'/></hostdev>"
     )
-    assert list(other_aliases(root)) == ["ua-d"]
+    assert list(read_aliases(root)) == ["ua-d", "ua-h"]

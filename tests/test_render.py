@@ -1,17 +1,18 @@
 """What holds for every domain and every allocation: made-up ones, and the launcher's own."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from canonical import canonical_without_ours
-from cases import case_names, read_case, shared_domains, vmi_of
+from cases import CASES, case_names, read_case, shared_domains, vmi_of
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
 from launcher_hook.env import parse_allocations
-from launcher_hook.errors import HookError, SchemaError
+from launcher_hook.errors import HookError, InputError
 from launcher_hook.model import Settings
 from launcher_hook.pci import PciAddress
 from launcher_hook.render import Inputs, render_domain
@@ -56,7 +57,6 @@ def test_a_launchers_domain_is_rendered_whole(
 
 @pytest.mark.parametrize("name", [n for n in case_names() if not n.startswith("refused-")])
 def test_what_we_write_is_what_our_own_schema_says_we_write(name: str, tmp_path: Path) -> None:
-    # The case that keeps a part of which nobody knows is the exception that shows the check works.
     xml = render_domain(read_case(name, tmp_path), load_schemas()).xml
     assert [fault for element in ours(xml) for fault in explain(element)] == []
 
@@ -68,13 +68,32 @@ def test_without_libvirts_schemas_our_own_is_used_and_said(tmp_path: Path) -> No
     assert render_domain(inputs, schemas).xml == render_domain(inputs, load_schemas()).xml
 
 
-def test_a_fault_of_ours_is_a_schema_error(tmp_path: Path) -> None:
-    # A guest address that two devices have already: kept as it is, found by the rules.
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'bus="0x19" slot="0x00"', b'bus="0x18" slot="0x00"', "0000:18:00.0 is that of ua-gpu-g"),
+        (b'bus="0x19" slot="0x00"', b'bus="0x19" slot="0x03"', "on a pcie-root-port, which has"),
+        (b'domain="0x0000" bus="0x19"', b'domain="0x0001" bus="0x19"', "in a PCI domain that no"),
+    ],
+    ids=["twice", "slot-of-port", "domain"],
+)
+def test_what_a_hostdev_came_with_and_libvirt_would_refuse_is_an_input_error(
+    old: bytes, new: bytes, message: str, tmp_path: Path
+) -> None:
     inputs = read_case("second-pass", tmp_path)
-    twice = inputs.domain_xml.replace(b'bus="0x19" slot="0x00"', b'bus="0x18" slot="0x00"')
-    rendered = render_domain(replace(inputs, domain_xml=twice), load_schemas())
-    assert any("given to 2 devices" in warning for warning in rendered.warnings)
-    assert SchemaError.exit_status == 4
+    wrong = inputs.domain_xml.replace(old, new)
+    assert wrong != inputs.domain_xml
+    with pytest.raises(InputError, match=message):
+        render_domain(replace(inputs, domain_xml=wrong), load_schemas())
+
+
+def test_a_fault_that_was_there_inside_an_adopted_hostdev_is_a_warning(tmp_path: Path) -> None:
+    inputs = read_case("stock-sidecar", tmp_path)
+    for wrong in (b'<hostdev model="vfio-pci" x="1" ', b"<hostdev "):
+        domain = inputs.domain_xml.replace(b"<hostdev ", wrong)
+        domain = domain.replace(b"<source>\n", b'<source odd="1">\n')
+        rendered = render_domain(replace(inputs, domain_xml=domain), load_schemas())
+        assert any("odd" in warning for warning in rendered.warnings)
 
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True)
@@ -97,7 +116,7 @@ def foreign_elements(draw: st.DrawFn, depth: int = 2) -> str:
 
 @st.composite
 def domains(draw: st.DrawFn) -> bytes:
-    """A q35 or i440fx domain with a few devices among foreign things."""
+    """A q35 domain with a few devices among foreign things."""
     known = [
         "<disk type='block' device='disk'><target dev='vda' bus='virtio'/></disk>",
         "<interface type='user'><model type='virtio'/></interface>",
@@ -154,9 +173,23 @@ def test_any_domain_keeps_what_is_not_ours_and_a_second_run_changes_nothing(
     assert len(sources) == len(functions) + present
 
 
-@given(st.binary(max_size=120), st.text(max_size=40))
-def test_garbage_gets_an_error_of_ours(xml: bytes, value: str) -> None:
-    with pytest.raises(HookError):
-        render_domain(
-            Inputs(xml, allocations=parse_allocations({"PCI_RESOURCE_X": value})), load_schemas()
-        )
+VALUES = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=6) | (
+    st.sampled_from(["-1", "0x", "zz", "99999999999999999999", "0x1f", "256", "", "0b1"])
+)
+
+
+@given(st.data())
+def test_wrong_values_anywhere_are_refused_or_rendered_and_nothing_else(
+    data: st.DataObject,
+) -> None:
+    root = etree.fromstring((CASES / "second-pass" / "domain.xml").read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        element = data.draw(st.sampled_from([e for e in root.iter() if e.keys()]))
+        name = data.draw(st.sampled_from(element.keys()))
+        element.set(name, data.draw(VALUES))
+    inputs = Inputs(
+        etree.tostring(root), allocations=parse_allocations({"PCI_RESOURCE_X": "0000:a6:00.0"})
+    )
+    with suppress(HookError):
+        once = render_domain(inputs, load_schemas()).xml
+        assert render_domain(replace(inputs, domain_xml=once), load_schemas()).xml == once

@@ -121,13 +121,23 @@ def test_a_rule_that_we_break_is_our_bug(schemas: SchemaSet) -> None:
         check_written(written_in(after), before, after, schemas)
 
 
-def test_a_rule_that_was_broken_before_us_is_a_warning(schemas: SchemaSet) -> None:
+def test_what_our_device_came_with_and_libvirt_would_refuse_is_bad_input(
+    schemas: SchemaSet,
+) -> None:
     disk = "<disk><address type='pci' bus='0x18'/></disk>"
     before = domain_with(PORT, disk, HOSTDEV)
     after = deepcopy(before)
     after[-1][2].set("managed", "no")
-    (warning,) = check_written([after[-1][2]], before, after, schemas)
-    assert warning.rule == "guest-address-twice"
+    with pytest.raises(InputError, match="0000:18:00.0 is given to 2 devices; give each of them"):
+        check_written([after[-1][2]], before, after, schemas)
+
+
+def test_what_our_device_came_with_and_libvirt_lets_pass_is_a_warning(schemas: SchemaSet) -> None:
+    before = domain_with(HOSTDEV)
+    after = deepcopy(before)
+    after[-1][0].set("managed", "no")
+    (warning,) = check_written([after[-1][0]], before, after, schemas)
+    assert warning.rule == "bus-without-controller"
 
 
 def test_a_rule_broken_by_others_is_a_warning(schemas: SchemaSet) -> None:

@@ -13,6 +13,8 @@ MAX_DOMAIN_BYTES = 8 * 1024 * 1024
 """Twice the 4 MiB that libvirt's RPC and the launcher's gRPC let through."""
 
 _DECLARATION = re.compile(rb"\s*<\?xml[^>]*\?>")
+# Only the prolog can have one; the word may stand in a comment or in CDATA.
+_DOCTYPE = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*<!DOCTYPE", re.DOTALL)
 _ENCODINGS = ("utf-8", "us-ascii", "ascii")
 
 
@@ -67,7 +69,7 @@ def _check_bytes(data: bytes, where: str) -> None:
             f"it is larger than {MAX_DOMAIN_BYTES} bytes",
             "give one domain; libvirt itself takes 4 MiB",
         )
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:64]:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:2]:
         raise InputError(where, "it is UTF-16 or UTF-32", "convert it to UTF-8")
     try:
         data.decode("utf-8")
@@ -77,8 +79,9 @@ def _check_bytes(data: bytes, where: str) -> None:
             f"{where}:{line}", f"byte {error.start} is not UTF-8", "convert it to UTF-8"
         ) from None
     # Before parsing: libxml2 would read an internal subset, and an entity bomb lives in one.
-    if b"<!DOCTYPE" in data:
-        line = data.count(b"\n", 0, data.index(b"<!DOCTYPE")) + 1
+    doctype = _DOCTYPE.match(data)
+    if doctype is not None:
+        line = data.count(b"\n", 0, doctype.end()) + 1
         raise InputError(
             f"{where}:{line}",
             "it has a DOCTYPE",

@@ -11,7 +11,7 @@ from lxml import etree
 
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element
-from launcher_hook.model import Assignment, GuestPlan, Placement, PresentHostdev, RootPort, Settings
+from launcher_hook.model import GuestPlan, Placement, PresentHostdev, RootPort
 from launcher_hook.pci import PciAddress
 
 _WHOLLY_OURS = ("address", "alias")
@@ -22,7 +22,6 @@ def put_plan(
     root: Element,
     plan: GuestPlan,
     present: Sequence[tuple[Element, PresentHostdev]],
-    settings: Settings,
 ) -> tuple[Element, ...]:
     """Write every device and root port of a plan.
 
@@ -30,7 +29,6 @@ def put_plan(
         root: The domain; edited in place.
         plan: What is to stand there.
         present: The domain's hostdevs of ours and what was read from them.
-        settings: For ``managed``.
 
     Returns:
         The elements that are now ours: root ports, then hostdevs.
@@ -42,7 +40,7 @@ def put_plan(
         devices = etree.SubElement(root, "devices")
     return (
         *put_controllers(devices, plan),
-        *put_hostdevs(devices, plan.placements, present, settings),
+        *put_hostdevs(devices, plan.placements, present),
     )
 
 
@@ -50,14 +48,13 @@ def put_hostdevs(
     devices: Element,
     placements: Sequence[Placement],
     present: Sequence[tuple[Element, PresentHostdev]],
-    settings: Settings,
 ) -> Iterator[Element]:
     """Write ``<hostdev>``s, new ones behind the last that is there."""
     elements = {hostdev.source: element for element, hostdev in present}
     last = present[-1][0] if present else None
     for placement in placements:
         adopted = elements.get(placement.assignment.source)
-        wanted = _hostdev(placement, settings, adopted)
+        wanted = _hostdev(placement, adopted)
         if adopted is None:
             last = _insert(devices, wanted, last)
             yield last
@@ -86,14 +83,14 @@ def put_controllers(devices: Element, plan: GuestPlan) -> Iterator[Element]:
             yield there
 
 
-def _hostdev(placement: Placement, settings: Settings, adopted: Element | None) -> Element:
+def _hostdev(placement: Placement, adopted: Element | None) -> Element:
     """A hostdev as it should be; of an adopted one the parts that we have a say in."""
     assignment = placement.assignment
     hostdev = etree.Element("hostdev", mode="subsystem")
     source = etree.SubElement(hostdev, "source")
     if assignment.host_address is not None:
         hostdev.set("type", "pci")
-        hostdev.set("managed", _managed(assignment, settings))
+        hostdev.set("managed", assignment.managed)
         etree.SubElement(source, "address", _numbers(assignment.host_address))
     else:
         hostdev.set("type", "mdev")
@@ -106,14 +103,6 @@ def _hostdev(placement: Placement, settings: Settings, adopted: Element | None) 
     if placement.guest_address is not None:
         _add_guest_address(hostdev, placement.guest_address, placement.multifunction)
     return hostdev
-
-
-def _managed(assignment: Assignment, settings: Settings) -> str:
-    if assignment.keep_driver:
-        return "no"
-    if settings.managed != "keep":
-        return settings.managed
-    return (assignment.present.managed if assignment.present else None) or "yes"
 
 
 def _root_port(port: RootPort) -> Element:

@@ -39,7 +39,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
     """
     place = f"{where}:{hostdev.sourceline}: hostdev"
     source = hostdev.find("./source/address")
-    if source is None:
+    if source is None or not set(source.keys()) - {"type"}:
         raise InputError(
             place, "it has no <source><address/></source>", "write the host function's address"
         )
@@ -160,17 +160,31 @@ def _name_of(device: Element) -> str:
     return f"{device.tag!s} {detail}".strip()
 
 
-def other_aliases(root: Element) -> Iterator[str]:
-    """The aliases of all devices that are not hostdevs of ours."""
-    ours = set(passed_hostdevs(root))
+def read_aliases(root: Element) -> Iterator[str]:
+    """The aliases of all devices."""
     for alias in root.iterfind("./devices/*/alias"):
-        if alias.getparent() not in ours and alias.get("name"):
+        if alias.get("name"):
             yield alias.get("name", "")
 
 
-def other_hostdevs(root: Element) -> tuple[str | None, ...]:
-    """The aliases of the hostdevs that are not ours: USB, SCSI; None for one without."""
-    ours = set(passed_hostdevs(root))
-    hostdevs = (hostdev for hostdev in root.iterfind("./devices/hostdev") if hostdev not in ours)
-    aliases = (hostdev.find("./alias") for hostdev in hostdevs)
+def read_usb_aliases(root: Element) -> tuple[str | None, ...]:
+    """The aliases of the USB hostdevs; None for one without."""
+    hostdevs = root.iterfind("./devices/hostdev")
+    aliases = (hostdev.find("./alias") for hostdev in hostdevs if hostdev.get("type") == "usb")
     return tuple(alias.get("name") if alias is not None else None for alias in aliases)
+
+
+def read_interface_sources(root: Element, where: str) -> Iterator[PciAddress]:
+    """The host functions that ``<interface type='hostdev'>`` gives to the guest.
+
+    Raises:
+        InputError: A source cannot be read.
+    """
+    for interface in root.iterfind("./devices/interface"):
+        source = interface.find("./source/address")
+        if (
+            interface.get("type") == "hostdev"
+            and source is not None
+            and source.get("type") == "pci"
+        ):
+            yield read_address(source, f"{where}:{interface.sourceline}: interface/source/address")

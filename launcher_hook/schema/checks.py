@@ -8,14 +8,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
-from launcher_hook.errors import SchemaError
+from lxml import etree
+
+from launcher_hook.errors import InputError, SchemaError
 from launcher_hook.schema.fault import Element, Fault
 from launcher_hook.schema.rules import rule_faults, rule_findings
 from launcher_hook.schema.sets import SchemaSet
 
-# A hostdev's parts that we write; anything else in one was there and is kept.
-_OUR_ATTRIBUTES = ("mode", "type", "managed", "model")
-_OUR_CHILDREN = ("source", "alias", "address")
+# What libvirt refuses; the rest of the rules are about what it lets pass and the guest does not.
+_REFUSED_BY_LIBVIRT = (
+    "guest-address-twice",
+    "guest-domain",
+    "slot-of-port",
+    "not-a-port",
+    "alias-twice",
+    "source-twice",
+)
 
 
 def check_written(
@@ -41,6 +49,7 @@ def check_written(
 
     Raises:
         SchemaError: Something that we wrote is wrong.
+        InputError: A device of ours came with something that libvirt would refuse.
     """
     warnings = [
         *_check_fragments(written, schemas),
@@ -64,12 +73,15 @@ def _check_fragments(written: Sequence[Element], schemas: SchemaSet) -> Iterator
 
 
 def _our_parts(hostdev: Element) -> Element:
-    """A copy of a hostdev without what somebody else put there."""
-    copy = deepcopy(hostdev)
-    for name in [name for name in copy.attrib if name not in _OUR_ATTRIBUTES]:
-        del copy.attrib[name]
-    for child in [child for child in copy if child.tag not in _OUR_CHILDREN]:
-        copy.remove(child)
+    """A copy of a hostdev with only what we write; anything else was there and is kept."""
+    attributes = ("mode", "type", "managed" if hostdev.get("type") == "pci" else "model")
+    values = ((name, hostdev.get(name)) for name in attributes)
+    copy = etree.Element("hostdev", {name: value for name, value in values if value is not None})
+    for path in ("source/address", "alias", "address"):
+        found = hostdev.find(path)
+        if found is not None:
+            parent = etree.SubElement(copy, "source") if path.startswith("source") else copy
+            parent.append(deepcopy(found))
     return copy
 
 
@@ -81,11 +93,17 @@ def _check_rules(
         return
     known = Counter((fault.rule, fault.what) for fault in rule_faults(before_root))
     ours: list[Fault] = []
+    elements = set(written)
     for finding in findings:
         key = (finding.fault.rule, finding.fault.what)
         known[key] -= 1
-        if known[key] < 0 and any(device in written for device in finding.devices):
+        involves_us = not elements.isdisjoint(finding.devices)
+        if involves_us and known[key] < 0:
             ours.append(finding.fault)
+        elif involves_us and finding.fault.rule in _REFUSED_BY_LIBVIRT:
+            fault = finding.fault
+            place = fault.path if fault.line is None else f"{fault.path} (line {fault.line})"
+            raise InputError(place, fault.what, fault.fix)
         else:
             yield finding.fault
     _refuse(ours)

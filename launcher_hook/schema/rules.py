@@ -29,6 +29,8 @@ _ONLY_PORTS = {
     "pcie-switch-upstream-port": ("pcie-switch-downstream-port",),
 }
 
+_MOST_NAMED = 5  # devices in a message
+
 # Slots of the root bus in which the chipset itself has function 0.
 _CHIPSET_SLOTS = {"q35": 0x1F, "i440fx": 0x01}
 
@@ -84,9 +86,9 @@ def _guest_address_twice(guest: Guest) -> Iterator[Finding]:
     for seats in _twice((seat.address, seat) for seat in guest.seats):
         owners = [seat.device for seat in seats]
         what = f"guest address {seats[0].address} is given to {len(owners)} devices"
-        fix = f"give each of them an address of its own: {', '.join(map(device_name, owners))}"
-        for seat in seats[1:]:
-            yield _finding("guest-address-twice", seat.element, what, fix, *owners)
+        names = ", ".join(map(device_name, owners[:_MOST_NAMED]))
+        fix = f"give each of them an address of its own: {names}"
+        yield _finding("guest-address-twice", seats[1].element, what, fix, *owners)
 
 
 def _bus_without_controller(guest: Guest) -> Iterator[Finding]:
@@ -173,22 +175,29 @@ def _hostdev_alias(guest: Guest) -> Iterator[Finding]:
 def _alias_twice(guest: Guest) -> Iterator[Finding]:
     aliases = [(device, alias) for device in guest.devices for alias in device.iterfind("alias")]
     for pairs in _twice((alias.get("name", ""), (device, alias)) for device, alias in aliases):
-        for _, alias in pairs[1:]:
-            what = f"alias {alias.get('name', '')!r} is given to more than one device"
-            fix = "give each device an alias of its own"
-            owners = [owner for owner, _ in pairs]
-            yield _finding("alias-twice", alias, what, fix, *owners, attribute="name")
+        alias = pairs[1][1]
+        what = f"alias {alias.get('name', '')!r} is given to {len(pairs)} devices"
+        owners = [owner for owner, _ in pairs]
+        fix = f"give each an alias of its own: {', '.join(map(device_name, owners[:_MOST_NAMED]))}"
+        yield _finding("alias-twice", alias, what, fix, *owners, attribute="name")
 
 
 def _source_twice(guest: Guest) -> Iterator[Finding]:
     for pairs in _twice(_sources(guest)):
-        for hostdev, text in pairs[1:]:
-            what = f"host device {text} is passed through twice"
-            owners = [owner for owner, _ in pairs]
-            yield _finding("source-twice", hostdev, what, "remove one of the hostdevs", *owners)
+        device, text = pairs[1]
+        what = f"host device {text} is passed through {len(pairs)} times"
+        owners = [owner for owner, _ in pairs]
+        yield _finding("source-twice", device, what, "leave it in one of them", *owners)
 
 
 def _sources(guest: Guest) -> Iterator[tuple[Hashable, tuple[Element, str]]]:
+    for interface in guest.devices:
+        element = interface.find("source/address")
+        if interface.tag != "interface" or interface.get("type") != "hostdev" or element is None:
+            continue
+        with suppress(InputError):
+            address = read_address(element, "")
+            yield address, (interface, str(address))
     for hostdev in guest.hostdevs():
         element = hostdev.find("source/address")
         if element is None:

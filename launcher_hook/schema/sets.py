@@ -34,9 +34,11 @@ class SchemaSet(ABC):
     Attributes:
         name: ``libvirt 11.3.0``, ``libvirt (system)`` or
             ``passthrough.xsd (no libvirt schemas installed)``.
+        is_libvirts: False for our own XSD, which knows our devices only.
     """
 
     name: str
+    is_libvirts: bool = True
 
     @abstractmethod
     def warm(self) -> None:

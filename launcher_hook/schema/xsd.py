@@ -33,6 +33,7 @@ class PassthroughSchema(SchemaSet):
     """Our own XSD: says something about passed-through devices and the controllers above only."""
 
     name = f"{XSD_NAME} (no libvirt schemas installed)"
+    is_libvirts = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -109,19 +110,31 @@ class PassthroughSchema(SchemaSet):
 
 def type_faults(element: Element) -> tuple[Fault, ...]:
     """What XSD 1.0 cannot say: which parts go with which kind of device."""
-    address = element.find("source/address")
     if element.tag == "controller":
-        if element.find("address") is not None or element.get("model") == "pcie-to-pci-bridge":
-            return ()
+        return tuple(_controller_faults(element))
+    return tuple(_hostdev_faults(element)) if element.tag == "hostdev" else ()
+
+
+def _controller_faults(controller: Element) -> Iterator[Fault]:
+    model, target = controller.get("model"), controller.find("target")
+    if controller.find("address") is None and model != "pcie-to-pci-bridge":
         what = "<address> is missing in <controller>"
-        return (fault_at(element, what, "add it: without one libvirt puts it at 00:02.0"),)
-    if element.tag != "hostdev" or address is None:
-        return ()
+        yield fault_at(controller, what, "add it: without one libvirt puts it at 00:02.0")
+    if model == "pcie-root-port" and target is not None and target.get("busNr") is not None:
+        what = f"a {model} has no busNr"
+        yield fault_at(target, what, "take it out; an expander bus has one", "busNr")
+
+
+def _hostdev_faults(hostdev: Element) -> Iterator[Fault]:
+    if hostdev.get("type") == "pci" and hostdev.get("managed") is None:
+        yield fault_at(hostdev, "managed is missing", "write managed='yes' or 'no'")
+    address = hostdev.find("source/address")
+    if address is None:
+        return
     kind = "mdev" if "uuid" in address.attrib else "pci"
-    if element.get("type") not in {"pci", "mdev"} - {kind}:
-        return ()
-    what = f"type {element.get('type')!r} does not go with this source"
-    return (fault_at(element, what, f"write type={kind!r}, or another source", "type"),)
+    if hostdev.get("type") in {"pci", "mdev"} - {kind}:
+        what = f"type {hostdev.get('type')!r} does not go with this source"
+        yield fault_at(hostdev, what, f"write type={kind!r}, or another source", "type")
 
 
 def is_covered(element: Element) -> bool:

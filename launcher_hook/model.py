@@ -182,6 +182,10 @@ class Machine(Enum):
     """No PCI, or a topology that we leave to libvirt (s390x, pseries)."""
 
 
+PORT_MODELS = ("pcie-root-port", "pcie-switch-downstream-port")
+"""Controllers whose bus has one slot, 0 (libvirt domain_addr.c, virDomainPCIAddressBusSetModel)."""
+
+
 @dataclass(frozen=True, slots=True)
 class GuestController:
     """A ``<controller type='pci'>`` of the domain.

@@ -18,7 +18,7 @@ tests/test_real_libvirt.py:
 """
 
 from launcher_hook.errors import PlanError
-from launcher_hook.model import GuestController, GuestTopology, Layout, Machine
+from launcher_hook.model import PORT_MODELS, GuestController, GuestTopology, Layout, Machine
 from launcher_hook.pci import MAX_BUS, MAX_FUNCTION, MAX_SLOT, PciAddress
 
 FIRST_INDEX = 24
@@ -44,7 +44,6 @@ _FIRST_SLOT = 0x08
 _FIRST_PORT_SLOT = 0x10
 """Of our root ports: leaves libvirt 14 slots of eight ports."""
 
-_ONE_SLOT = ("pcie-root-port", "pcie-switch-downstream-port")
 _CONVENTIONAL = {"pci-bridge": 1, "pcie-to-pci-bridge": 1, "dmi-to-pci-bridge": 0}
 """Lowest slot of each bus that takes plain devices."""
 
@@ -172,7 +171,7 @@ class GuestRoom:
                     self._advice(),
                 )
             return (0, 0)
-        if controller.model in _ONE_SLOT:
+        if controller.model in PORT_MODELS:
             return (0, 0)
         if controller.model in _CONVENTIONAL:
             return (_CONVENTIONAL[controller.model], MAX_SLOT)
@@ -283,7 +282,7 @@ class GuestRoom:
         free = 0
         for index in range(1, self._highest + 1):
             controller = controllers.get(index)
-            if index not in used and (controller is None or controller.model in _ONE_SLOT):
+            if index not in used and (controller is None or controller.model in PORT_MODELS):
                 free += 1
         return self._highest + max(0, before - free) + 2
 
@@ -300,7 +299,7 @@ class GuestRoom:
         empty = [
             index
             for index, controller in sorted(self._topology.controllers.items())
-            if controller.model in _ONE_SLOT and index not in used
+            if controller.model in PORT_MODELS and index not in used
         ]
         return set(empty[: self._topology.waiting])
 

@@ -86,6 +86,18 @@ def test_a_companion_that_is_assigned_itself_is_not_doubled() -> None:
     assert [a.source for a in result] == [GPU, AUDIO]
 
 
+def test_a_companion_of_two_assigned_functions_comes_once() -> None:
+    both = [assigned(), replace(assigned(AUDIO), alias="ua-gpu-audio")]
+    known = facts(function(GPU), function(AUDIO), function(USB))
+    result = add_companions(both, known, Settings(), AliasBook([]))
+    assert [a.source for a in result] == [GPU, AUDIO, USB]
+
+
+def test_a_virtual_function_brings_nobody() -> None:
+    known = facts(function(GPU, physical_function=USB), function(AUDIO))
+    assert companions(known) == []
+
+
 def test_a_virtual_function_gets_a_guest_slot_of_its_own() -> None:
     known = facts(function(GPU, physical_function=AUDIO))
     (result,) = add_companions([assigned()], known, Settings(), AliasBook([]))

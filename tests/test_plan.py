@@ -235,6 +235,62 @@ def test_a_pin_replaces_an_address_that_is_there() -> None:
     assert guest(planned) == {"0000:86:00.0": "0000:00:08.0"}
 
 
+def test_a_pin_that_replaces_an_address_is_checked_as_any() -> None:
+    with pytest.raises(PlanError, match="slot 0x1f is reserved"):
+        plan([device("0000:86:00.0", "gpu0", at="0000:09:00.0")], slots={"gpu0": "0000:00:1f.0"})
+
+
+def test_a_pin_to_the_highest_bus_leaves_the_lower_ones_to_the_others() -> None:
+    devices = [device("0000:86:00.0", "gpu0"), device("0000:af:00.0")]
+    planned = plan(devices, slots={"gpu0": "0000:80:00.0"})
+    assert guest(planned) == {"0000:86:00.0": "0000:80:00.0", "0000:af:00.0": "0000:18:00.0"}
+
+
+def test_a_pin_whose_gap_libvirt_could_not_fill_is_refused() -> None:
+    with pytest.raises(PlanError, match="fills the gap below them; attach .* or pin to lower buse"):
+        plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:ff:00.0"})
+
+
+def test_a_port_of_libvirts_own_is_not_rewritten() -> None:
+    port = GuestController(9, "pcie-root-port", address("0000:00:03.0"))
+    topology = replace(Q35, controllers={9: port}, taken={address("0000:00:03.0"): "controller"})
+    assert plan([device("0000:86:00.0", at="0000:09:00.0")], topology).root_ports == ()
+
+
+def test_multifunction_counts_the_functions_of_others_too() -> None:
+    taken = {address("0000:00:08.1"): "disk", address("0000:00:10.1"): "controller"}
+    port = GuestController(24, "pcie-root-port", address("0000:00:10.0"))
+    topology = replace(Q35, taken=taken, controllers={24: port})
+    planned = plan(
+        [device("0000:86:00.0", at="0000:00:08.0"), device("0000:af:00.0", at="0000:18:00.0")],
+        topology,
+    )
+    assert guest(planned)["0000:86:00.0"] == "0000:00:08.0+"
+    assert [port.multifunction for port in planned.root_ports] == [True]
+
+
+def test_more_ports_than_fit_upward_go_downward() -> None:
+    planned = plan([device(f"0000:{n:02x}:00.0") for n in range(100)], replace(Q35, waiting=0))
+    slots = [port.address.slot for port in planned.root_ports if port.address]
+    assert slots[:88] == [slot for slot in (*range(0x10, 0x1A), 0x1C) for _ in range(8)]
+    assert slots[88:] == [0x0F] * 8 + [0x0E] * 4
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (["0000:09:00.0", "0000:09:00.0"], "0000:09:00.0 is that of ua-pci-0000-86-00-0 too"),
+        (["0000:00:05.0"], "0000:00:05.0 is that of disk vda too; take the address out"),
+        (["0001:09:00.0"], "is in a PCI domain that no guest has"),
+    ],
+)
+def test_an_address_that_cannot_stay_is_refused(kept: list[str], message: str) -> None:
+    topology = replace(Q35, taken={address("0000:00:05.0"): "disk vda"})
+    devices = [device(f"0000:{0x86 + n:02x}:00.0", at=at) for n, at in enumerate(kept)]
+    with pytest.raises(InputError, match=message):
+        plan(devices, topology)
+
+
 def test_two_devices_may_be_pinned_into_one_slot() -> None:
     planned = plan(
         [device("0000:86:00.0", "a"), device("0000:af:00.0", "b")],

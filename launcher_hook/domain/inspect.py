@@ -80,7 +80,7 @@ def read_topology(root: Element, where: str = "domain XML") -> GuestTopology:
     Raises:
         InputError: A guest address or a controller index cannot be read.
     """
-    machine, machine_type = _machine(root)
+    machine, machine_type = read_machine(root)
     ours = set(passed_hostdevs(root))
     devices = root.find("./devices")
     unnumbered: list[GuestController] = []
@@ -134,7 +134,8 @@ def _read_controller(device: Element, address: PciAddress | None, place: str) ->
     return GuestController(index, device.get("model", ""), address)
 
 
-def _machine(root: Element) -> tuple[Machine, str]:
+def read_machine(root: Element) -> tuple[Machine, str]:
+    """What the machine type means for PCI, and the type itself (the architecture without one)."""
     os_type = root.find("./os/type")
     arch = os_type.get("arch", "x86_64") if os_type is not None else "x86_64"
     machine = os_type.get("machine", "") if os_type is not None else ""

@@ -1,19 +1,16 @@
 """The guest's PCI side of a domain as libvirt reads it: addresses, buses, who sits where."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from launcher_hook.domain.address import parse_number, read_guest_address
+from launcher_hook.domain.inspect import read_machine
 from launcher_hook.errors import InputError
+from launcher_hook.model import Machine
 from launcher_hook.pci import PciAddress
 from launcher_hook.schema.fault import Element, child_elements, element_name
-
-PORTS = ("pcie-root-port", "pcie-switch-downstream-port")
-
-_MACHINE = re.compile(r"(?:pc-)?(q35|virt|i440fx)\b|(pc)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +32,13 @@ class Guest:
     """What the rules look at.
 
     Attributes:
-        machine: ``q35``, ``virt``, ``i440fx`` or "".
         devices: All children of ``<devices>``.
         seats: Devices and controllers that have an address, in document order.
         slots: Who sits in each slot, by PCI domain, bus and slot.
         controllers: PCI controllers by index; libvirt takes only one of each.
     """
 
-    machine: str
+    machine: Machine
     devices: tuple[Element, ...]
     seats: tuple[Seat, ...]
     slots: Mapping[tuple[int, int, int], Sequence[Seat]]
@@ -71,7 +67,7 @@ def read_guest(root: Element) -> Guest:
     for seat in seats:
         slots[seat.address.slot_key].append(seat)
     return Guest(
-        machine=_machine(root),
+        machine=read_machine(root)[0],
         devices=devices,
         seats=seats,
         slots=slots,
@@ -96,9 +92,3 @@ def _read_seats(devices: tuple[Element, ...]) -> Iterator[Seat]:
                 address = read_guest_address(element, "")
                 if address is not None:
                     yield Seat(device, element, address)
-
-
-def _machine(root: Element) -> str:
-    node = root.find("os/type")
-    match = _MACHINE.match("" if node is None else node.get("machine", ""))
-    return "" if match is None else match.group(1) or "i440fx"

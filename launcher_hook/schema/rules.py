@@ -13,9 +13,9 @@ from typing import TypeVar
 from launcher_hook.assign import is_user_alias
 from launcher_hook.domain.address import read_address
 from launcher_hook.errors import InputError
+from launcher_hook.model import PORT_MODELS, Machine
 from launcher_hook.schema.fault import Element, Fault, element_name, fault_at
 from launcher_hook.schema.guest import (
-    PORTS,
     Guest,
     device_name,
     read_guest,
@@ -32,7 +32,7 @@ _ONLY_PORTS = {
 _MOST_NAMED = 5  # devices in a message
 
 # Slots of the root bus in which the chipset itself has function 0.
-_CHIPSET_SLOTS = {"q35": 0x1F, "i440fx": 0x01}
+_CHIPSET_SLOTS = {Machine.Q35: 0x1F, Machine.I440FX: 0x01}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,9 @@ def _bus_without_controller(guest: Guest) -> Iterator[Finding]:
 
 
 def _missing_controller_fix(guest: Guest, bus: int) -> str:
-    model = {"q35": "pcie-root-port", "virt": "pcie-root-port", "i440fx": "pci-bridge"}.get(
-        guest.machine
-    )
-    if model is None:
+    if guest.machine is Machine.OTHER:
         return f"write a PCI controller with index='{bus}', or another bus"
+    model = "pci-bridge" if guest.machine is Machine.I440FX else "pcie-root-port"
     fix = f"write <controller type='pci' index='{bus}' model='{model}'/>"
     return f"{fix}, or leave it to libvirt, which adds a plain {model} by itself"
 
@@ -115,7 +113,7 @@ def _missing_controller_fix(guest: Guest, bus: int) -> str:
 def _slot_of_port(guest: Guest) -> Iterator[Finding]:
     for seat in guest.seats:
         model = guest.bus_model(seat.address.bus)
-        if seat.address.slot and model in PORTS:
+        if seat.address.slot and model in PORT_MODELS:
             what = f"slot {seat.address.slot:#04x} is on a {model}, which has slot 0x00 only"
             fix = "write slot='0x00', or the bus of another controller"
             yield _finding("slot-of-port", seat.element, what, fix, seat.device, attribute="slot")

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher_hook.model import HostFacts, HostFunction, Placement
@@ -96,40 +96,63 @@ def _text(value: int | None) -> str:
 
 
 def print_tree(decision: Decision, names: PciNames) -> str:
-    """The guest's PCI tree as ``lspci -tv`` draws it, with the devices that we place.
+    """The guest's PCI tree as ``lspci -tv`` draws it: our devices, and others with an address.
 
     Bus numbers are libvirt's controller indexes; the guest's firmware numbers its buses itself.
     """
-    by_slot: dict[tuple[int, int], list[Placement]] = defaultdict(list)
-    for placement in decision.plan.placements:
-        address = placement.guest_address
-        if address is not None:
-            by_slot[(address.bus, address.slot)].append(placement)
-    roots: list[tuple[PciAddress | None, list[str]]] = []
-    ports = {port.index: port.address for port in decision.plan.root_ports}
-    for index, controller in decision.topology.controllers.items():
-        ports.setdefault(index, controller.address)
-    for (bus, _), placements in sorted(by_slot.items()):
-        placements.sort(key=lambda placement: placement.guest_address or PciAddress(0, 0, 0, 0))
-        if bus == 0:
-            roots.extend(
-                (placement.guest_address, [_leaf(placement, decision, names)])
-                for placement in placements
-            )
-        else:
-            lines = [_leaf(placement, decision, names) for placement in placements]
-            roots.append((ports.get(bus), _behind_port(bus, ports.get(bus), lines)))
-    far = PciAddress(0, 0xFF, 0, 0)
-    roots.sort(key=lambda root: root[0] or far)
-    lines = list(_draw(f"-[0000:00 {decision.topology.machine_type}]-", [r[1] for r in roots]))
-    left = [p for p in decision.plan.placements if p.guest_address is None]
+    placements = decision.plan.placements
+    if not placements:
+        return "no devices\n"
+    topology = decision.topology
+    texts = dict(topology.taken)
+    buses = {c.address: c.index for c in topology.controllers.values() if c.address is not None}
+    for port in decision.plan.root_ports:
+        if port.address is not None:
+            texts[port.address], buses[port.address] = "", port.index
+    for placement in placements:
+        if placement.guest_address is not None:
+            texts[placement.guest_address] = _describe(placement, decision, names)
+    below: dict[int, list[PciAddress]] = defaultdict(list)
+    for address in sorted(texts):
+        below[address.bus].append(address)
+    branches = list(_branches(0, below, texts, buses))
+    # Behind a port that libvirt has yet to add or to place.
+    for bus in sorted(set(below)):
+        branches.extend(_behind(f"??.?-[{bus:02x}]-", bus, below, texts, buses))
+    lines = list(_draw(f"-[0000:00 {topology.machine_type}]-", branches))
+    left = [placement for placement in placements if placement.guest_address is None]
     lines.extend(f"  libvirt's choice: {_describe(p, decision, names)}" for p in left)
-    return "\n".join(lines) + "\n" if lines else "no devices\n"
+    return "\n".join(lines) + "\n"
 
 
-def _behind_port(bus: int, port: PciAddress | None, leaves: Sequence[str]) -> list[str]:
-    head = f"{port.slot:02x}.{port.function}" if port is not None else "??.?"
-    return list(_draw(f"{head}-[{bus:02x}]-", [[leaf] for leaf in leaves]))
+def _branches(
+    bus: int,
+    below: dict[int, list[PciAddress]],
+    texts: Mapping[PciAddress, str],
+    buses: Mapping[PciAddress, int],
+) -> Iterator[list[str]]:
+    """What sits on a bus, a list of lines each; a bus is drawn once."""
+    for address in below.pop(bus, ()):
+        head = f"{address.slot:02x}.{address.function}"
+        index = buses.get(address)
+        if index is None:
+            yield [f"{head}  {texts[address]}"]
+        elif index not in below:
+            yield [f"{head}-[{index:02x}]--"]
+        else:
+            yield from _behind(f"{head}-[{index:02x}]-", index, below, texts, buses)
+
+
+def _behind(
+    head: str,
+    bus: int,
+    below: dict[int, list[PciAddress]],
+    texts: Mapping[PciAddress, str],
+    buses: Mapping[PciAddress, int],
+) -> Iterator[list[str]]:
+    inner = list(_branches(bus, below, texts, buses))
+    if inner:
+        yield list(_draw(head, inner))
 
 
 def _draw(head: str, branches: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -146,12 +169,6 @@ def _draw(head: str, branches: Sequence[Sequence[str]]) -> Iterator[str]:
         yield (head if position == 0 else pad) + joint + branch[0]
         for line in branch[1:]:
             yield pad + below + line
-
-
-def _leaf(placement: Placement, decision: Decision, names: PciNames) -> str:
-    address = placement.guest_address
-    assert address is not None
-    return f"{address.slot:02x}.{address.function}  {_describe(placement, decision, names)}"
 
 
 def _describe(placement: Placement, decision: Decision, names: PciNames) -> str:

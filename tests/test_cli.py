@@ -139,6 +139,19 @@ def test_the_plan_is_a_tree_as_lspci_draws_it() -> None:
     ]
 
 
+def test_the_tree_shows_the_other_devices_that_have_an_address() -> None:
+    case = CASES / "second-pass"
+    done = run("plan", "--domain", case / "domain.xml", "--output", "tree")
+    assert done.stdout.decode().splitlines() == [
+        r"-[0000:00 q35]-+-02.0-[01]--",
+        r"               +-02.1-[02]--",
+        r"               +-02.2-[03]--",
+        r"               +-10.0-[18]-+-00.0  ua-gpu-gpu0 = 0000:86:00.0",
+        r"               |           \-00.1  ua-pci-0000-86-00-1 = 0000:86:00.1",
+        r"               \-10.1-[19]---00.0  ua-gpu-gpu1 = 0000:af:00.0",
+    ]
+
+
 @pytest.mark.parametrize("output", ["table", "tree"])
 def test_a_plan_of_nothing_says_so(output: str) -> None:
     done = run("plan", "--domain", CASES / "nothing-to-do" / "domain.xml", "--output", output)

@@ -64,17 +64,22 @@ def add_companions(
 def _with_facts(assignment: Assignment, facts: HostFacts, settings: Settings) -> Assignment:
     address = assignment.host_address
     function = facts.functions.get(address) if address is not None else None
+    own_slot, keep_driver = assignment.own_slot, assignment.keep_driver
     if function is not None:
-        assignment = replace(
-            assignment,
-            own_slot=assignment.own_slot or function.physical_function is not None,
-            keep_driver=assignment.keep_driver or has_own_vfio_device(function),
-        )
-    return replace(assignment, managed=_managed(assignment, settings))
+        own_slot = own_slot or function.physical_function is not None
+        keep_driver = keep_driver or has_own_vfio_device(function)
+    managed = "no" if keep_driver else _managed(assignment, settings)
+    if (own_slot, keep_driver, managed) == (
+        assignment.own_slot,
+        assignment.keep_driver,
+        assignment.managed,
+    ):
+        return assignment
+    return replace(assignment, own_slot=own_slot, keep_driver=keep_driver, managed=managed)
 
 
 def _managed(assignment: Assignment, settings: Settings) -> Literal["yes", "no"]:
-    if assignment.keep_driver or settings.managed == "no":
+    if settings.managed == "no":
         return "no"
     kept = assignment.present.managed if assignment.present is not None else None
     return "no" if settings.managed == "keep" and kept == "no" else "yes"

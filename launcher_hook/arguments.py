@@ -1,11 +1,13 @@
 """The command line's words: commands, options, help. What they do is in ``cli``."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from launcher_hook import __version__
+from launcher_hook.errors import InputError
 
 _INPUTS_HELP = """\
 The devices come from PCI_RESOURCE_* and MDEV_PCI_RESOURCE_* variables: the process's own, then
@@ -17,10 +19,20 @@ passthrough.launcher-hook.io/config, then --set. Its keys:
 """
 
 
+def complain(message: str) -> None:
+    """Print one line on stderr; what would break the line or the terminal is escaped."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    print(f"launcher-hook: {line}", file=sys.stderr)  # noqa: T201
+
+
 class _Parser(argparse.ArgumentParser):
     """Makes its last words when they are asked for: they need the configuration's model."""
 
     last_words: Callable[[], str] = str
+
+    def error(self, message: str) -> NoReturn:
+        complain(f"{self.prog}: {message}; see '{self.prog} --help'")
+        sys.exit(InputError.exit_status)
 
     def format_help(self) -> str:
         self.epilog = self.epilog or self.last_words()
@@ -64,7 +76,7 @@ def _add_command(
         "--verbose",
         action="count",
         default=0,
-        help="say on stderr what is decided and why; twice for debugging",
+        help="say on stderr what is decided and why",
     )
     parser.set_defaults(command=name)
     parser.last_words = last_words
@@ -86,7 +98,9 @@ def _add_render(commands: _Commands) -> None:
         "-o", dest="output", metavar="OUT", help="write the XML here, whole or not at all"
     )
     parser.add_argument(
-        "--diff", action="store_true", help="print a unified diff of what changed, not the XML"
+        "--diff",
+        action="store_true",
+        help="print a unified diff of what changed, not the XML; for reading, not for patch",
     )
     _add_schema_version(parser)
 
@@ -232,7 +246,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--vmi", metavar="FILE", help="the VMI or VirtualMachine, JSON or YAML; - is stdin"
     )
     parser.add_argument(
-        "--env-file", metavar="FILE", help="variables, NAME=VALUE a line, as 'env' prints them"
+        "--env-file",
+        metavar="FILE",
+        help="variables, NAME=VALUE a line, as 'env' prints them, or a /proc/PID/environ",
     )
     parser.add_argument(
         "--sysfs",

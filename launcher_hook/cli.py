@@ -1,6 +1,7 @@
 """The command line. Exit status: 0 done, 2 bad input, 3 node or plan, 4 faults found or ours."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher_hook.arguments import make_parser
+from launcher_hook.arguments import complain, make_parser
 from launcher_hook.env import (
     merge_environments,
     parse_allocations,
@@ -29,6 +30,9 @@ MAX_ENV_BYTES = 1024 * 1024
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; give its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")
     arguments = make_parser().parse_args(argv)
     logging.basicConfig(
         stream=sys.stderr,
@@ -38,14 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         status = _COMMANDS[arguments.command](arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except HookError as error:
-        print(f"launcher-hook: {error}", file=sys.stderr)  # noqa: T201
+        complain(str(error))
         return error.exit_status
     except BrokenPipeError:
         # The reader has gone, e.g. `| head`; the interpreter must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        complain(f"stdout: it cannot be written: {error.strerror}; see whether the disk is full")
+        return InputError.exit_status
     except KeyboardInterrupt:
         return 130
     return status
@@ -67,13 +75,15 @@ def _render(arguments: argparse.Namespace) -> int:
     log.log(level, "what we wrote is valid, checked against %s", schemas.name)
     for warning in rendered.warnings:
         log.info("was there before: %s", warning)
+    if arguments.output == "-":
+        arguments.output = None
     if arguments.output is not None:
         write_file(Path(arguments.output), rendered.xml)
     if arguments.diff:
         _print(diff_domains(inputs.domain_xml, rendered.xml))
     elif arguments.output is None:
-        sys.stdout.buffer.write(rendered.xml)
-        sys.stdout.buffer.flush()
+        _stdout().buffer.write(rendered.xml)
+        _stdout().buffer.flush()
     return 0
 
 
@@ -138,7 +148,13 @@ def _log_events(form: str, verbose: int) -> None:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
+    _stdout().write(text)
+
+
+def _stdout() -> io.TextIOWrapper:
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        raise InputError("stdout", "it is closed", "open it, or give -o")
+    return sys.stdout
 
 
 def _where(name: str) -> str:
@@ -179,7 +195,8 @@ def _read_environment(arguments: argparse.Namespace) -> Mapping[str, str]:
     layers: list[Mapping[str, str]] = [os.environ]
     if arguments.env_file is not None:
         text = read_file(arguments.env_file, MAX_ENV_BYTES).decode("utf-8", "replace")
-        layers.append(parse_env_file(text.splitlines(), arguments.env_file))
+        lines = text.replace("\0", "\n").splitlines()  # /proc/PID/environ has NULs
+        layers.append(parse_env_file(lines, arguments.env_file))
     layers.append(dict(parse_assignment(text, f"--env {text}") for text in arguments.env))
     return merge_environments(layers)
 

@@ -16,6 +16,8 @@ def read_file(name: str, most_bytes: int) -> bytes:
         InputError: It cannot be read, or is larger.
     """
     try:
+        if name == "-" and sys.stdin is None:
+            raise OSError(0, "stdin is closed")
         if name == "-":
             data = sys.stdin.buffer.read(most_bytes + 1)
         else:
@@ -41,10 +43,10 @@ def write_file(path: Path, data: bytes) -> None:
     """
     temporary = None
     try:
-        target = path.resolve()
-        if target.exists() and not target.is_file():  # /dev/stdout, a pipe: nothing to replace
-            target.write_bytes(data)
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing to replace
+            path.write_bytes(data)
             return
+        target = path.resolve()
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "wb") as file:
@@ -53,7 +55,7 @@ def write_file(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), mode)
         Path(temporary).replace(target)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
         if temporary is not None:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()

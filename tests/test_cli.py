@@ -233,8 +233,88 @@ def test_help_says_what_there_is(command: str) -> None:
             assert word in text
 
 
-def test_no_command_is_a_usage_error() -> None:
-    assert run().returncode == 2
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["render"], ["plan", "--output", "x"]])
+def test_a_usage_error_is_one_line_too(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("launcher-hook: ")
+    assert line.endswith("--help'")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [(">/dev/full", "stdout: it cannot be written: No space left"), (">&-", "stdout: it is clos")],
+)
+@pytest.mark.parametrize("command", ["render", "plan"])
+def test_a_stdout_that_cannot_be_written_is_said(
+    command: str, redirection: str, message: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"'{COMMAND}' {command} --domain '{README / 'domain.xml'}' {redirection}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"launcher-hook: {message}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_closed_stdin_and_a_loop_of_links_are_said(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"'{COMMAND}' render --domain - <&-"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "launcher-hook: -: it cannot be read: stdin is closed" in done.stderr
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    done = run("render", *inputs("--env", DEVICES, "-o", loop))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_a_message_stays_on_one_line_whatever_the_input() -> None:
+    done = run("render", "--domain", "no\x1b[31mpe\nx")
+    assert done.stderr.startswith(b"launcher-hook: no\\x1b[31mpe\\nx: it cannot be read")
+
+
+def test_a_name_outside_ascii_is_no_trouble_for_an_ascii_terminal(tmp_path: Path) -> None:
+    vmi = tmp_path / "vmi.json"
+    entry = {"name": "größe", "deviceName": "x/A"}
+    spec = {"domain": {"devices": {"gpus": [entry]}}}
+    vmi.write_text(json.dumps({"kind": "VirtualMachineInstance", "spec": spec}))
+    options = ["--vmi", vmi, "--env", "PCI_RESOURCE_X_A=0000:86:00.0"]
+    environ = {"PYTHONIOENCODING": "ascii"}
+    done = run("plan", "--domain", README / "domain.xml", *options, env=environ)
+    assert done.returncode == 0
+    assert b"gr\\xf6\\xdfe" in done.stdout
+
+
+def test_an_environment_of_proc_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "environ"
+    file.write_bytes(b"HOME=/\0" + DEVICES.encode() + b"\0")
+    done = run("render", *inputs("--env-file", file))
+    assert done.stdout == (README / "expected.xml").read_bytes()
+
+
+def test_standard_output_may_be_named(tmp_path: Path) -> None:
+    for name in ("-", "/dev/stdout"):
+        done = run("render", *inputs("--env", DEVICES, "-o", name))
+        assert done.stdout == (README / "expected.xml").read_bytes()
+
+
+def test_a_domain_full_of_foreign_elements_takes_no_minutes(tmp_path: Path) -> None:
+    full = tmp_path / "full.xml"
+    text = (README / "domain.xml").read_text()
+    full.write_text(text.replace("</metadata>", "<x/>" * 200_000 + "</metadata>"))
+    done = run("render", "--domain", full, "--env", DEVICES, "-v")
+    assert done.returncode == 0
+    assert b"more than 10000 elements: only our part was checked" in done.stderr
+
+
+def test_a_disk_with_an_impossible_name_is_no_trouble(tmp_path: Path) -> None:
+    odd = tmp_path / "odd.xml"
+    disk = '<disk device="disk"><target bus="sata" dev="subsystem"/></disk>'
+    odd.write_text((README / "domain.xml").read_text().replace("<devices>", f"<devices>{disk}"))
+    assert run("render", "--domain", odd, "--env", DEVICES).returncode == 0
 
 
 def test_validate_names_file_line_path_fault_and_fix(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ _BUILT_IN = {Machine.Q35: ("sata",), Machine.I440FX: ("ide", "usb")}  # controll
 _UNITS = {"scsi": 7, "sata": 6}  # disks a controller; on a wide SCSI bus there are more
 _PORTS_A_CONTROLLER = 31
 _SLOTS_A_BRIDGE = 31
+_MOST_DISKS = 18_278  # sdzzz
 _MOST_CONTROLLERS = 256  # of a kind that we count; libvirt would refuse so many
 _CONVENTIONAL_BUSES = ("pci-bridge", "pcie-to-pci-bridge", "dmi-to-pci-bridge")
 _TURNS = (
@@ -296,7 +297,7 @@ def _disk_number(name: str) -> int:
     number = 0
     for letter in re.sub("[^a-z]", "", name)[2:]:
         number = number * 26 + ord(letter) - ord("a") + 1
-    return max(number - 1, 0)
+    return number - 1 if 0 < number <= _MOST_DISKS else 0  # libvirt knows no such name
 
 
 def _address(device: etree._Element) -> str:

@@ -13,6 +13,7 @@ MAX_DOMAIN_BYTES = 8 * 1024 * 1024
 """Twice the 4 MiB that libvirt's RPC and the launcher's gRPC let through."""
 
 _DECLARATION = re.compile(rb"\s*<\?xml[^>]*\?>")
+_PLACE = re.compile(r"(, use XML_PARSE_HUGE option)?(, line \d+, column \d+)?(, line \d+)?$")
 # Only the prolog can have one; the word may stand in a comment or in CDATA.
 _DOCTYPE = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*<!DOCTYPE", re.DOTALL)
 _ENCODINGS = ("utf-8", "us-ascii", "ascii")
@@ -44,7 +45,7 @@ def parse_domain(data: bytes, where: str = "domain XML") -> Tree:
         line = error.lineno or 1
         raise InputError(
             f"{where}:{line}",
-            f"it is not well-formed XML: {' '.join(str(error.msg).split())}",
+            f"it is not well-formed XML: {_PLACE.sub('', ' '.join(str(error.msg).split()))}",
             "give the whole document, e.g. the output of 'virsh dumpxml --inactive'",
         ) from None
     tree = root.getroottree()

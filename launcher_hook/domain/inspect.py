@@ -46,7 +46,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
     alias = hostdev.find("./alias")
     return PresentHostdev(
         source=_read_source(hostdev, source, f"{place}/source/address"),
-        alias=alias.get("name") if alias is not None else None,
+        alias=(alias.get("name") if alias is not None else None) or None,
         guest_address=guest_address(hostdev, place),
         managed=hostdev.get("managed"),
         display=hostdev.get("display"),

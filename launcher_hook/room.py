@@ -60,7 +60,7 @@ class GuestRoom:
         self._topology = topology
         self._machine = topology.machine
         self._ours = set(ours)
-        self._new_ports: dict[int, PciAddress | None] = {}
+        self._new_ports: set[int] = set()
         highest = max(
             [0, *topology.controllers, *(address.bus for address in (*topology.taken, *ours))]
         )
@@ -150,7 +150,7 @@ class GuestRoom:
                     "or a virtio-iommu away",
                     self._advice(),
                 )
-            self._new_ports.setdefault(address.bus, None)
+            self._new_ports.add(address.bus)
         elif address.bus in self._foreign_buses():
             raise PlanError(
                 where,
@@ -223,7 +223,7 @@ class GuestRoom:
             index += 1
         if index >= self._end:
             return None
-        self._new_ports[index] = None
+        self._new_ports.add(index)
         address = PciAddress(0, index, 0, 0)
         self._ours.add(address)
         return address

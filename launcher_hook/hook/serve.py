@@ -63,22 +63,18 @@ def serve_hook(
     hook = DomainHook(options, schemas)
     _warm_up(schemas)
     name = environ.get("CONTAINER_NAME") or "launcher-hook"
-    servers = [
-        UnixServer(
-            socket_dir / f"{name}.sock",
-            hook_handlers(name, hook, versions, ended.set),
-            MOST_REQUEST_BYTES,
-            _QEMU,
-        )
-    ]
+    servers = []
     if plugin_socket is not None:
         servers.append(UnixServer(plugin_socket, plugin_handlers(hook), MOST_REQUEST_BYTES, _QEMU))
+    socket = socket_dir / f"{name}.sock"
+    handlers = hook_handlers(name, hook, versions, ended.set)
+    servers.append(UnixServer(socket, handlers, MOST_REQUEST_BYTES, _QEMU))
     started: list[UnixServer] = []
     try:
         for server in servers:
             server.start()
             started.append(server)
-        log.info("serving %s, checked against %s", socket_dir / f"{name}.sock", schemas.name)
+        log.info("serving %s, checked against %s", socket, schemas.name)
         while not ended.wait(3600):
             pass
     finally:

@@ -190,12 +190,13 @@ def _source_twice(guest: Guest) -> Iterator[Finding]:
 
 def _sources(guest: Guest) -> Iterator[tuple[Hashable, tuple[Element, str]]]:
     for interface in guest.devices:
-        element = interface.find("source/address")
-        if interface.tag != "interface" or interface.get("type") != "hostdev" or element is None:
+        if interface.tag != "interface" or interface.get("type") != "hostdev":
             continue
-        with suppress(InputError):
-            address = read_address(element, "")
-            yield address, (interface, str(address))
+        element = interface.find("source/address")
+        if element is not None:
+            with suppress(InputError):
+                address = read_address(element, "")
+                yield address, (interface, str(address))
     for hostdev in guest.hostdevs():
         element = hostdev.find("source/address")
         if element is None:

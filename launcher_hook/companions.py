@@ -1,8 +1,8 @@
 """Which other functions must come along with an allocated one, and whether its group can work.
 
-Pure. VFIO gives out whole IOMMU groups: every member, bridges aside, must be bound to a vfio
-driver or to none (Linux drivers/vfio/group.c, vfio_dev_viable). kubelet's device plugin put the
-group's node into the pod, so the members that the guest can use are the guest's to have.
+Pure. VFIO gives out whole IOMMU groups, and only viable ones: ``sysfs.keeps_group_viable`` has the
+rule and its source. kubelet's device plugin put the group's node into the pod, so the members that
+the guest can use are the guest's to have.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,15 +49,13 @@ def add_companions(
             continue
         for function in _companions(address, facts):
             if function.address not in assigned:
-                result.append(
-                    Assignment(
-                        source=function.address,
-                        alias=aliases.give_for(function.address),
-                        why=f"companion of {address}, IOMMU group {function.iommu_group}",
-                        managed="no" if settings.managed == "no" else "yes",
-                        is_companion=True,
-                    )
+                companion = Assignment(
+                    source=function.address,
+                    alias=aliases.give_for(function.address),
+                    why=f"companion of {address}, IOMMU group {function.iommu_group}",
+                    is_companion=True,
                 )
+                result.append(_with_facts(companion, facts, settings))
     return tuple(result)
 
 

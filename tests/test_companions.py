@@ -86,6 +86,12 @@ def test_a_companion_that_is_assigned_itself_is_not_doubled() -> None:
     assert [a.source for a in result] == [GPU, AUDIO]
 
 
+def test_a_companion_whose_own_driver_provides_vfio_keeps_it_too() -> None:
+    known = facts(function(GPU), function(AUDIO, driver="nvidia", vfio_device="vfio3"))
+    _, companion = add_companions([assigned()], known, Settings(), AliasBook([]))
+    assert (companion.keep_driver, companion.managed) == (True, "no")
+
+
 def test_a_companion_of_two_assigned_functions_comes_once() -> None:
     both = [assigned(), replace(assigned(AUDIO), alias="ua-gpu-audio")]
     known = facts(function(GPU), function(AUDIO), function(USB))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from launcher_hook.errors import InputError
+from launcher_hook.mdev import parse_mdev_uuid
 from launcher_hook.model import Allocation, HostSource
 from launcher_hook.pci import BDF_EXAMPLE, PciAddress
 
@@ -11,7 +12,6 @@ from launcher_hook.pci import BDF_EXAMPLE, PciAddress
 PCI_PREFIX = "PCI_RESOURCE_"
 MDEV_PREFIX = "MDEV_PCI_RESOURCE_"
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -22,17 +22,6 @@ def variable_of(resource: str, prefix: str = PCI_PREFIX) -> str:
     the mapping has no inverse.
     """
     return prefix + resource.upper().replace("/", "_").replace(".", "_")
-
-
-def parse_mdev_uuid(text: str) -> str:
-    """Read a mediated device's UUID, in either case; gives lower case.
-
-    Raises:
-        ValueError: The text is not a UUID.
-    """
-    if _UUID.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is not a UUID; write e.g. 4b20d080-1b54-4048-85b3-a6a62d165c01")
-    return text.lower()
 
 
 def parse_allocations(environ: Mapping[str, str]) -> Mapping[str, Allocation]:

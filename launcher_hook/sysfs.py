@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher_hook.errors import HostError
+from launcher_hook.mdev import parse_mdev_uuid
 from launcher_hook.model import HostFacts, HostFunction, HostSource
 from launcher_hook.pci import MAX_FUNCTION, PciAddress
 
@@ -29,8 +30,6 @@ _GROUP = re.compile(r"[0-9]{1,9}")
 _NUMA_NODE = re.compile(r"[0-9]{1,5}")
 _DRIVER = re.compile(r"[!-~]+")
 _VFIO_DEVICE = re.compile(r"vfio[0-9]+")
-# Linux drivers/vfio/mdev/mdev_core.c names a device "%pUl" after its UUID: lower case.
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # Linux drivers/vfio/pci: vfio-pci itself and the variants mlx5_vfio_pci, hisi_acc_vfio_pci,
 # nvgrace_gpu_vfio_pci, virtio_vfio_pci, pds_vfio_pci, qat_vfio_pci, ism_vfio_pci and, with hyphens,
@@ -171,8 +170,10 @@ class HostTree:
         devices = self._path("bus/mdev/devices")
         if self.root is None or not os.path.isdir(devices):
             return None
-        uuid = uuid.lower()
-        return bool(_UUID.fullmatch(uuid)) and _exists(f"{devices}/{uuid}")
+        try:
+            return _exists(f"{devices}/{parse_mdev_uuid(uuid)}")
+        except ValueError:
+            return False
 
     def mdev_parent(self, uuid: str) -> HostFunction | None:
         """The function that a mediated device is a part of; None where that is not known."""

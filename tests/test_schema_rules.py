@@ -213,6 +213,14 @@ def test_aliases_do_not_change_what_a_fault_says() -> None:
     assert (one.rule, one.what) == (other.rule, other.what)
 
 
+def test_usb_sources_of_interfaces_are_no_pci_functions() -> None:
+    usb = "<interface type='hostdev'><source><address type='usb' bus='0' device='{}'/></source>"
+    devices = [usb.format(device) + "</interface>" for device in (2, 3)]
+    assert rules_of(ROOT, *devices) == []
+    pci = "<interface type='hostdev'><source><address type='pci' bus='1'/></source></interface>"
+    assert rules_of(ROOT, pci, pci) == ["source-twice"]
+
+
 @pytest.mark.skipif(not REAL_DOMAINS.is_dir(), reason="needs ../shared/kubevirt-domains")
 def test_real_domains_raise_no_false_alarm() -> None:
     found = {

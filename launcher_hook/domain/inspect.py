@@ -8,8 +8,8 @@ from itertools import count
 from launcher_hook.domain.address import parse_number, read_address, read_guest_address
 from launcher_hook.domain.demand import Demand, read_demand
 from launcher_hook.domain.document import Element
-from launcher_hook.env import parse_mdev_uuid
 from launcher_hook.errors import InputError
+from launcher_hook.mdev import parse_mdev_uuid
 from launcher_hook.model import GuestController, GuestTopology, HostSource, Machine, PresentHostdev
 from launcher_hook.pci import MAX_BUS, PciAddress
 
@@ -43,10 +43,9 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         raise InputError(
             place, "it has no <source><address/></source>", "write the host function's address"
         )
-    alias = hostdev.find("./alias")
     return PresentHostdev(
         source=_read_source(hostdev, source, f"{place}/source/address"),
-        alias=(alias.get("name") if alias is not None else None) or None,
+        alias=_alias_of(hostdev) or None,
         guest_address=guest_address(hostdev, place),
         managed=hostdev.get("managed"),
         display=hostdev.get("display"),
@@ -126,12 +125,14 @@ def _read_controller(device: Element, address: PciAddress | None, place: str) ->
         raise InputError(
             f"{place}/@index", f"{index} is more than {MAX_BUS}", "number it from 0 to 255"
         )
+    return GuestController(index, device.get("model", ""), address, _bus_nr(device))
+
+
+def _bus_nr(device: Element) -> int | None:
     target = device.find("./target")
-    bus_nr = target.get("busNr") if target is not None else None
     with suppress(ValueError):  # what is no number is the schema's business
-        number = None if bus_nr is None else parse_number(bus_nr)
-        return GuestController(index, device.get("model", ""), address, number)
-    return GuestController(index, device.get("model", ""), address)
+        return None if target is None else parse_number(target.get("busNr", ""))
+    return None
 
 
 def read_machine(root: Element) -> tuple[Machine, str]:
@@ -152,13 +153,17 @@ def read_machine(root: Element) -> tuple[Machine, str]:
 def _name_of(device: Element) -> str:
     """Name a device for a message: tag, and what tells it from its like."""
     target = device.find("./target")
-    alias = device.find("./alias")
     detail = (
-        (alias.get("name") if alias is not None else None)
+        _alias_of(device)
         or (target.get("dev") if target is not None else None)
         or " ".join(filter(None, (device.get("type"), device.get("model"), device.get("index"))))
     )
     return f"{device.tag!s} {detail}".strip()
+
+
+def _alias_of(device: Element) -> str | None:
+    alias = device.find("./alias")
+    return None if alias is None else alias.get("name")
 
 
 def read_aliases(root: Element) -> Iterator[str]:
@@ -171,8 +176,15 @@ def read_aliases(root: Element) -> Iterator[str]:
 def read_usb_aliases(root: Element) -> tuple[str | None, ...]:
     """The aliases of the USB hostdevs; None for one without."""
     hostdevs = root.iterfind("./devices/hostdev")
-    aliases = (hostdev.find("./alias") for hostdev in hostdevs if hostdev.get("type") == "usb")
-    return tuple(alias.get("name") if alias is not None else None for alias in aliases)
+    return tuple(_alias_of(hostdev) for hostdev in hostdevs if hostdev.get("type") == "usb")
+
+
+def passed_function_of(interface: Element) -> Element | None:
+    """The source address of an ``<interface type='hostdev'>`` that passes a PCI function."""
+    source = interface.find("./source/address")
+    if interface.get("type") != "hostdev" or source is None or source.get("type") != "pci":
+        return None
+    return source
 
 
 def read_interface_sources(root: Element, where: str) -> Iterator[PciAddress]:
@@ -182,10 +194,6 @@ def read_interface_sources(root: Element, where: str) -> Iterator[PciAddress]:
         InputError: A source cannot be read.
     """
     for interface in root.iterfind("./devices/interface"):
-        source = interface.find("./source/address")
-        if (
-            interface.get("type") == "hostdev"
-            and source is not None
-            and source.get("type") == "pci"
-        ):
+        source = passed_function_of(interface)
+        if source is not None:
             yield read_address(source, f"{where}:{interface.sourceline}: interface/source/address")

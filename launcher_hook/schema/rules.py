@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from launcher_hook.assign import is_user_alias
 from launcher_hook.domain.address import read_address
+from launcher_hook.domain.inspect import passed_function_of
 from launcher_hook.errors import InputError
 from launcher_hook.model import PORT_MODELS, Machine
 from launcher_hook.schema.fault import Element, Fault, element_name, fault_at
@@ -190,12 +191,10 @@ def _source_twice(guest: Guest) -> Iterator[Finding]:
 
 def _sources(guest: Guest) -> Iterator[tuple[Hashable, tuple[Element, str]]]:
     for interface in guest.devices:
-        if interface.tag != "interface" or interface.get("type") != "hostdev":
-            continue
-        element = interface.find("source/address")
-        if element is not None:
+        source = passed_function_of(interface) if interface.tag == "interface" else None
+        if source is not None:
             with suppress(InputError):
-                address = read_address(element, "")
+                address = read_address(source, "")
                 yield address, (interface, str(address))
     for hostdev in guest.hostdevs():
         element = hostdev.find("source/address")

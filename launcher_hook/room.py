@@ -251,13 +251,7 @@ class GuestRoom:
 
     def _gap_fits(self, highest: int, slots: set[int]) -> bool:
         """Whether the root bus also has places for the ports with which libvirt fills the gaps."""
-        controllers = self._topology.controllers
-        gaps = sum(
-            1
-            for index in range(1, highest)
-            if index not in self._new_ports
-            and (index not in controllers or controllers[index].address is None)
-        )
+        gaps = self._unplaced(highest) - len(self._new_ports)
         closed = self._taken_root_slots() | slots | set(_RESERVED[self._machine])
         free = MAX_SLOT + 1 - len(closed) - self._topology.waiting_on_root
         return gaps <= free * FUNCTIONS_A_SLOT
@@ -293,6 +287,15 @@ class GuestRoom:
             address.slot for address in (*self._topology.taken, *self._ours) if address.bus == 0
         }
 
+    def _unplaced(self, highest: int) -> int:
+        """How many indexes up to this one have a controller without address, or none yet."""
+        controllers = self._topology.controllers
+        return sum(
+            1
+            for index in range(1, highest + 1)
+            if index not in controllers or controllers[index].address is None
+        )
+
     def _foreign_buses(self) -> set[int]:
         """The empty buses that libvirt will fill first."""
         used = {address.bus for address in (*self._topology.taken, *self._ours)}
@@ -314,13 +317,7 @@ class GuestRoom:
         if self._machine is Machine.I440FX:
             count += topology.waiting + 1
         else:
-            controllers = topology.controllers
-            ports = sum(
-                1
-                for index in range(1, self._highest_foreign + 1)
-                if index not in controllers or controllers[index].address is None
-            )
-            count += -(-ports // FUNCTIONS_A_SLOT)
+            count += -(-self._unplaced(self._highest_foreign) // FUNCTIONS_A_SLOT)
         closed = self._taken_root_slots() | set(_RESERVED[self._machine])
         free = [slot for slot in range(1, MAX_SLOT + 1) if slot not in closed]
         return set(free[:count])

@@ -20,7 +20,7 @@ from launcher_hook.errors import HookError, InputError
 from launcher_hook.files import read_file, write_file
 from launcher_hook.model import Settings
 from launcher_hook.sysfs import HostTree
-from launcher_hook.vmi import CONFIG_ANNOTATION, MAX_VMI_BYTES, Vmi, parse_vmi
+from launcher_hook.vmi import MAX_VMI_BYTES, Vmi, parse_vmi
 
 if TYPE_CHECKING:
     from launcher_hook.render import Inputs
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         force=True,
     )
     try:
-        status = _COMMANDS[arguments.command](arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        return _COMMANDS[arguments.command](arguments)
     except HookError as error:
         complain(str(error))
         return error.exit_status
@@ -51,12 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone, e.g. `| head`; the interpreter must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        complain(f"stdout: it cannot be written: {error.strerror}; see whether the disk is full")
-        return InputError.exit_status
     except KeyboardInterrupt:
         return 130
-    return status
 
 
 # What only one command needs is imported in it: `--help` stays quick, and the server lean.
@@ -82,8 +76,7 @@ def _render(arguments: argparse.Namespace) -> int:
     if arguments.diff:
         _print(diff_domains(inputs.domain_xml, rendered.xml))
     elif arguments.output is None:
-        _stdout().buffer.write(rendered.xml)
-        _stdout().buffer.flush()
+        _print(rendered.xml)
     return 0
 
 
@@ -150,14 +143,22 @@ def _log_events(form: str, verbose: int) -> None:
     logging.getLogger("launcher_hook").setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
-def _print(text: str) -> None:
-    _stdout().write(text)
-
-
-def _stdout() -> io.TextIOWrapper:
+def _print(result: str | bytes) -> None:
+    """Put a result on stdout, whole; bytes as they are."""
     if not isinstance(sys.stdout, io.TextIOWrapper):
         raise InputError("stdout", "it is closed", "open it, or give -o")
-    return sys.stdout
+    try:
+        if isinstance(result, str):
+            sys.stdout.write(result)
+        else:
+            sys.stdout.buffer.write(result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(
+            "stdout", f"it cannot be written: {error.strerror}", "see whether the disk is full"
+        ) from None
 
 
 def _where(name: str) -> str:
@@ -207,10 +208,7 @@ def _read_environment(arguments: argparse.Namespace) -> Mapping[str, str]:
 def _read_settings(arguments: argparse.Namespace, vmi: Vmi) -> Settings:
     from launcher_hook.config import read_settings
 
-    annotation = None
-    if vmi.config is not None:
-        annotation = (f"annotation {CONFIG_ANNOTATION}", vmi.config)
-    return read_settings(_read_config(arguments), annotation, arguments.set)
+    return read_settings(_read_config(arguments), vmi.config_source, arguments.set)
 
 
 def _read_config(arguments: argparse.Namespace) -> tuple[str, bytes] | None:

@@ -43,6 +43,11 @@ class Vmi:
     annotations: Mapping[str, str] = field(default_factory=dict)
     migrating: bool = False
 
+    @property
+    def config_source(self) -> tuple[str, str] | None:
+        """Our annotation as a source of the configuration: its name in messages, its text."""
+        return None if self.config is None else (f"annotation {CONFIG_ANNOTATION}", self.config)
+
 
 def parse_vmi(data: bytes, where: str) -> Vmi:
     """Read a VMI or VirtualMachine manifest, JSON or YAML.

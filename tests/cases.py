@@ -4,16 +4,20 @@ A case holds domain.xml and, where it has one: vmi.json, env (NAME=VALUE lines),
 fields of ``hosttree.HostDevice``), config.yaml; and expected.xml or expected-error.txt.
 """
 
+import os
 from pathlib import Path
 
+import pytest
 import yaml
 from hosttree import HostDevice, build_host_tree
 
 from launcher_hook.config import read_settings
 from launcher_hook.env import parse_allocations, parse_env_file
+from launcher_hook.errors import InputError
 from launcher_hook.render import Inputs
+from launcher_hook.schema import SchemaSet, load_schemas
 from launcher_hook.sysfs import HostTree
-from launcher_hook.vmi import CONFIG_ANNOTATION, Vmi, parse_vmi
+from launcher_hook.vmi import Vmi, parse_vmi
 
 CASES = Path(__file__).parent.parent / "fixtures" / "cases"
 SHARED_DOMAINS = Path(__file__).parent.parent.parent / "shared" / "kubevirt-domains"
@@ -39,14 +43,13 @@ def read_case(name: str, scratch: Path, domain_xml: bytes | None = None) -> Inpu
     file = None
     if (directory / "config.yaml").exists():
         file = ("config.yaml", (directory / "config.yaml").read_bytes())
-    annotation = (f"annotation {CONFIG_ANNOTATION}", vmi.config) if vmi.config else None
     return Inputs(
         domain_xml=domain_xml or (directory / "domain.xml").read_bytes(),
         where="domain.xml",
         vmi=vmi,
         allocations=parse_allocations(parse_env_file(lines, "env")),
         host=_host_tree(directory / "host.yaml", scratch / "sys"),
-        settings=read_settings(file, annotation),
+        settings=read_settings(file, vmi.config_source),
     )
 
 
@@ -57,6 +60,16 @@ def _host_tree(file: Path, root: Path) -> HostTree:
         devices = yaml.safe_load(file.read_text())
         build_host_tree(root, [HostDevice(**device) for device in devices])
     return HostTree(root)
+
+
+def pinned_schemas(version: str) -> SchemaSet:
+    """libvirt's schemas of one version; in CI their absence is a failure, elsewhere a skip."""
+    try:
+        return load_schemas(version)
+    except InputError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 def shared_domains() -> list[Path]:

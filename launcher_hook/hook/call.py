@@ -14,7 +14,7 @@ from launcher_hook.errors import HookError
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.schema import SchemaSet
 from launcher_hook.sysfs import HostTree
-from launcher_hook.vmi import CONFIG_ANNOTATION, Vmi, parse_vmi
+from launcher_hook.vmi import Vmi, parse_vmi
 
 log = logging.getLogger("launcher-hook")
 
@@ -95,16 +95,13 @@ class DomainHook:
 
     def _inputs(self, domain_xml: bytes, vmi: Vmi) -> Inputs:
         options = self._options
-        annotation = None
-        if vmi.config is not None:
-            annotation = (f"annotation {CONFIG_ANNOTATION}", vmi.config)
         return Inputs(
             domain_xml=domain_xml,
             where="domain XML",
             vmi=vmi,
             allocations=parse_allocations(merge_environments((self._environ(), options.variables))),
             host=HostTree(options.sysfs),
-            settings=read_settings(options.config, annotation, options.assignments),
+            settings=read_settings(options.config, vmi.config_source, options.assignments),
         )
 
     def _pass_of(self, vmi: Vmi) -> int:

@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -26,6 +26,9 @@ check: setup ## lint, formatting, types, layers
 
 bench: setup ## time rendering
 	@$(PYTHON) tests/bench/render.py $(ARGS)
+
+proto: setup ## make the message classes of launcher_hook/proto anew
+	@$(PYTHON) tests/make_messages.py
 
 lock: ## make requirements.lock anew; ARGS=--upgrade for newer versions
 	@$(SETUP) lock $(ARGS)

@@ -112,9 +112,6 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    # grpc imports asyncio, and that ssl, for which nobody asks on a unix socket: 6 MB of libcrypto
-    # in a container of 64. asyncio does without where it is not to be had.
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from launcher_hook.hook.call import HookOptions
     from launcher_hook.hook.serve import serve_hook
 

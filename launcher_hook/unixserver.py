@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import grpc
-
 from launcher_hook.errors import HostError, InputError
+from launcher_hook.leangrpc import grpc
 
 # sys/un.h: sun_path has 108 bytes with the closing NUL.
 MAX_PATH_BYTES = 107

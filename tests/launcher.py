@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from launcher_hook.proto import hooks_info_pb2, hooks_plugins_v1alpha1_pb2, hooks_v1alpha3_pb2
+from launcher_hook.proto import hooks_info, hooks_plugins_v1alpha1, hooks_v1alpha3
 
 COMMAND = str(Path(sys.executable).with_name("launcher-hook"))
 START_S = 60  # wide: a slow machine is no wrong result
@@ -33,18 +33,18 @@ class Sidecar:
         return self.directory / "hook-sidecar-0.sock"
 
     def info(self) -> Any:
-        return call(self.socket, "kubevirt.hooks.info.Info/Info", hooks_info_pb2.InfoParams(),
-                    hooks_info_pb2.InfoResult)  # fmt: skip
+        return call(self.socket, "kubevirt.hooks.info.Info/Info", hooks_info.InfoParams(),
+                    hooks_info.InfoResult)  # fmt: skip
 
     def define(self, domain: bytes, vmi: bytes = b"", version: str = "v1alpha3") -> bytes:
-        request = hooks_v1alpha3_pb2.OnDefineDomainParams(domainXML=domain, vmi=vmi)
+        request = hooks_v1alpha3.OnDefineDomainParams(domainXML=domain, vmi=vmi)
         method = f"kubevirt.hooks.{version}.Callbacks/OnDefineDomain"
-        answer = call(self.socket, method, request, hooks_v1alpha3_pb2.OnDefineDomainResult)
+        answer = call(self.socket, method, request, hooks_v1alpha3.OnDefineDomainResult)
         return bytes(answer.domainXML)
 
     def shut_down(self) -> None:
         call(self.socket, "kubevirt.hooks.v1alpha3.Callbacks/Shutdown",
-             hooks_v1alpha3_pb2.ShutdownParams(), hooks_v1alpha3_pb2.ShutdownResult)  # fmt: skip
+             hooks_v1alpha3.ShutdownParams(), hooks_v1alpha3.ShutdownResult)  # fmt: skip
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -62,15 +62,15 @@ def call(socket: Path, method: str, request: Any, answer: Any, timeout_s: float 
     with grpc.insecure_channel(f"unix:{socket}") as channel:
         invoke = channel.unary_unary(
             f"/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=answer.FromString,
+            request_serializer=lambda message: message.encode(),
+            response_deserializer=answer.decode,
         )
         return invoke(request, timeout=timeout_s)
 
 
 def mutate(socket: Path, domain: bytes, vmi: bytes, context: str = "Boot") -> bytes:
     """The plugin API's one call."""
-    messages = hooks_plugins_v1alpha1_pb2
+    messages = hooks_plugins_v1alpha1
     request = messages.MutateDomainRequest(
         domain_type="Domain",
         domain=domain,

@@ -1,33 +1,35 @@
 """The services that a launcher calls, as gRPC handlers."""
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
-import grpc
-
 from launcher_hook import __version__
-from launcher_hook.errors import HookError
+from launcher_hook.errors import HookError, InputError
 from launcher_hook.hook.call import DomainHook, log
 from launcher_hook.hook.status import status_of
+from launcher_hook.leangrpc import grpc
 from launcher_hook.proto import (
-    hooks_info_pb2,
-    hooks_plugins_v1alpha1_pb2,
-    hooks_v1alpha1_pb2,
-    hooks_v1alpha2_pb2,
-    hooks_v1alpha3_pb2,
+    hooks_info,
+    hooks_plugins_v1alpha1,
+    hooks_v1alpha1,
+    hooks_v1alpha2,
+    hooks_v1alpha3,
 )
+from launcher_hook.proto.wire import DecodeError, Message
 
-VERSIONS = {
-    "v1alpha1": hooks_v1alpha1_pb2,
-    "v1alpha2": hooks_v1alpha2_pb2,
-    "v1alpha3": hooks_v1alpha3_pb2,
+VERSIONS: dict[str, ModuleType] = {
+    "v1alpha1": hooks_v1alpha1,
+    "v1alpha2": hooks_v1alpha2,
+    "v1alpha3": hooks_v1alpha3,
 }
 
 # KubeVirt 1.9's names; 1.10 renames them (launcherHooks), and then they change here only.
 PLUGIN_SERVICE = "kubevirt.hooks.plugins.v1alpha1.DomainHookService"
 PLUGIN_METHOD = "MutateDomain"
 
-_Answer = Callable[[Any], Any]
+_Answer = Callable[[Any], Message]
+_Methods = dict[str, tuple[type[Message], _Answer]]
 
 
 def hook_handlers(
@@ -41,16 +43,18 @@ def hook_handlers(
         versions: Protocol versions to offer.
         shut_down: Called when the launcher says Shutdown, after it has its answer.
     """
-    points = [hooks_info_pb2.HookPoint(name="OnDefineDomain", priority=0)]
+    points = [hooks_info.HookPoint(name="OnDefineDomain", priority=0)]
     if "v1alpha3" in versions:
-        points.append(hooks_info_pb2.HookPoint(name="Shutdown", priority=0))
-    info = hooks_info_pb2.InfoResult(name=name, versions=versions, hookPoints=points)
+        points.append(hooks_info.HookPoint(name="Shutdown", priority=0))
+    info = hooks_info.InfoResult(name=name, versions=versions, hookPoints=points)
     handlers = [
-        _service("kubevirt.hooks.info.Info", {"Info": (hooks_info_pb2.InfoParams, lambda _: info)})
+        _service("kubevirt.hooks.info.Info", {"Info": (hooks_info.InfoParams, lambda _: info)})
     ]
     for version in versions:
         messages = VERSIONS[version]
-        methods = {"OnDefineDomain": (messages.OnDefineDomainParams, _define(hook, messages))}
+        methods: _Methods = {
+            "OnDefineDomain": (messages.OnDefineDomainParams, _define(hook, messages))
+        }
         if version != "v1alpha1":
             methods["PreCloudInitIso"] = (messages.PreCloudInitIsoParams, _same_iso(messages))
         if version == "v1alpha3":
@@ -61,63 +65,72 @@ def hook_handlers(
 
 def plugin_handlers(hook: DomainHook) -> list[grpc.GenericRpcHandler]:
     """Give the service of a KubeVirt 1.9 plugin."""
-    messages = hooks_plugins_v1alpha1_pb2
+    messages = hooks_plugins_v1alpha1
 
-    def mutate(request: Any) -> Any:
-        context = request.sidecar_context.invocation_context
+    def mutate(request: hooks_plugins_v1alpha1.MutateDomainRequest) -> Message:
+        sidecar = request.sidecar_context
+        context = "" if sidecar is None else sidecar.invocation_context
         domain = hook.define(request.domain, request.vmi, context)
         return messages.MutateDomainResponse(domain=domain)
 
     return [_service(PLUGIN_SERVICE, {PLUGIN_METHOD: (messages.MutateDomainRequest, mutate)})]
 
 
-def _define(hook: DomainHook, messages: Any) -> _Answer:
-    def define(request: Any) -> Any:
+def _define(hook: DomainHook, messages: ModuleType) -> _Answer:
+    def define(request: Any) -> Message:
         domain = hook.define(request.domainXML, request.vmi)
-        return messages.OnDefineDomainResult(domainXML=domain)
+        return _made(messages.OnDefineDomainResult(domainXML=domain))
 
     return define
 
 
-def _same_iso(messages: Any) -> _Answer:
-    def pre_cloud_init_iso(request: Any) -> Any:
-        return messages.PreCloudInitIsoResult(
-            cloudInitNoCloudSource=request.cloudInitNoCloudSource,
-            cloudInitData=request.cloudInitData,
+def _same_iso(messages: ModuleType) -> _Answer:
+    def pre_cloud_init_iso(request: Any) -> Message:
+        return _made(
+            messages.PreCloudInitIsoResult(
+                cloudInitNoCloudSource=request.cloudInitNoCloudSource,
+                cloudInitData=request.cloudInitData,
+            )
         )
 
     return pre_cloud_init_iso
 
 
-def _shutdown(messages: Any, shut_down: Callable[[], None]) -> _Answer:
-    def shutdown(_: Any) -> Any:
+def _shutdown(messages: ModuleType, shut_down: Callable[[], None]) -> _Answer:
+    def shutdown(_: Any) -> Message:
         log.info("the launcher says Shutdown")
         shut_down()
-        return messages.ShutdownResult()
+        return _made(messages.ShutdownResult())
 
     return shutdown
 
 
-def _service(name: str, methods: dict[str, tuple[Any, _Answer]]) -> grpc.GenericRpcHandler:
+def _made(message: Any) -> Message:
+    """A message of one of the three versions, which differ in their package only."""
+    assert isinstance(message, Message)
+    return message
+
+
+def _service(name: str, methods: _Methods) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
         name,
         {
             method: grpc.unary_unary_rpc_method_handler(
-                _guarded(answer),
-                request_deserializer=request.FromString,
-                response_serializer=lambda response: response.SerializeToString(),
+                _guarded(method, request, answer), response_serializer=lambda made: made.encode()
             )
             for method, (request, answer) in methods.items()
         },
     )
 
 
-def _guarded(answer: _Answer) -> Callable[[Any, grpc.ServicerContext], Any]:
+def _guarded(
+    method: str, request: type[Message], answer: _Answer
+) -> Callable[[bytes, grpc.ServicerContext], Message]:
     """Turn what an answer raises into a status whose message says what to do."""
 
-    def guarded(request: Any, context: grpc.ServicerContext) -> Any:
+    def guarded(data: bytes, context: grpc.ServicerContext) -> Message:
         try:
-            return answer(request)
+            return answer(_decode(method, request, data))
         except HookError as error:
             context.abort(status_of(error), f"launcher-hook {__version__}: {error}")
         except Exception as error:
@@ -127,5 +140,17 @@ def _guarded(answer: _Answer) -> Callable[[Any, grpc.ServicerContext], Any]:
                 f"launcher-hook {__version__}: {type(error).__name__}: {error}; this is a defect: "
                 "report it with the sidecar's log",
             )
+        raise AssertionError("abort() raises")
 
     return guarded
+
+
+def _decode(method: str, request: type[Message], data: bytes) -> Message:
+    try:
+        return request.decode(data)
+    except DecodeError as error:
+        raise InputError(
+            f"the call of {method}",
+            f"its message cannot be read: {error}",
+            "call it with KubeVirt's own protocol",
+        ) from None

@@ -1,8 +1,7 @@
 """What a refusal is on the wire: the branch of the error tree is the gRPC status."""
 
-import grpc
-
 from launcher_hook.errors import HookError, HostError, InputError, PlanError, SchemaError
+from launcher_hook.leangrpc import grpc
 
 _STATUS: tuple[tuple[type[HookError], grpc.StatusCode], ...] = (
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),

@@ -213,13 +213,14 @@ def _add_configuration(parser: argparse.ArgumentParser) -> None:
 
 
 def _inputs_epilog(example: str) -> str:
-    from launcher_hook.config import describe_keys
+    from launcher_hook.configkeys import KEYS
+    from launcher_hook.model import Settings
 
     width = 66
     lines = []
-    for key, default, meaning in describe_keys():
-        text = f"{meaning} Default: {default}."
-        lines.extend(_wrap(f"  {key}", text, width))
+    for name, key in KEYS.items():
+        text = f"{key.meaning} Default: {getattr(Settings(), name)}."
+        lines.extend(_wrap(f"  {name}", text, width))
     return _INPUTS_HELP + "\n".join(lines) + f"\n\nexample:\n  {example}"
 
 

@@ -1,17 +1,16 @@
-"""The configuration: one model, four sources laid over each other.
+"""The configuration: four sources laid over each other.
 
-The sources, the later ones winning: the defaults, a file, the VMI's annotation, ``--set``.
-pydantic costs the hook server some 10 MB, so it is loaded only when a source says something.
+The sources, the later ones winning: the defaults, a file, the VMI's annotation, ``--set``. The
+keys stand in ``configkeys``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
+from launcher_hook.configkeys import check_values
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.model import Settings
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 MAX_CONFIG_BYTES = 1024 * 1024
 
@@ -33,6 +32,13 @@ def read_settings(
     Raises:
         InputError: A source is not YAML, a key is not known, a value is not allowed.
     """
+    return _read(file, annotation, tuple(assignments))
+
+
+@lru_cache(maxsize=8)  # a hook is asked three times for one VM
+def _read(
+    file: tuple[str, bytes] | None, annotation: tuple[str, str] | None, assignments: tuple[str, ...]
+) -> Settings:
     layers: list[tuple[str, dict[str, Any]]] = []
     for source in (file, annotation):
         if source is not None:
@@ -40,9 +46,9 @@ def read_settings(
     layers.extend((f"--set {text}", _parse_set(text)) for text in assignments)
     merged: dict[str, Any] = {}
     for where, layer in layers:
-        _check(layer, where)
+        check_values(layer, where)  # here, where the message can name the source
         _merge(merged, layer)
-    return _check(merged, "configuration") if merged else Settings()
+    return check_values(merged, "configuration")
 
 
 def _parse_layer(where: str, content: str | bytes) -> dict[str, Any]:
@@ -104,43 +110,3 @@ def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = dict(value) if isinstance(value, dict) else value
-
-
-def _check(values: Mapping[str, Any], where: str) -> Settings:
-    from pydantic import ValidationError
-
-    from launcher_hook.configmodel import Config
-
-    try:
-        return Config.model_validate(values).settings()
-    except ValidationError as error:
-        raise _input_error(error, where, tuple(Config.model_fields)) from None
-
-
-def _input_error(error: "ValidationError", where: str, known: Sequence[str]) -> InputError:
-    """Turn pydantic's first finding into ours."""
-    from difflib import get_close_matches
-
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    given = first.get("input")
-    if first["type"] == "extra_forbidden":
-        near = get_close_matches(key, known, n=1, cutoff=0.4)
-        fix = f"write {near[0]!r}" if near else f"the keys are {', '.join(known)}"
-        return InputError(f"{where}: {key}", "there is no such key", fix)
-    what, _, fix = first["msg"].removeprefix("Value error, ").partition("; ")
-    if first["type"] == "literal_error":
-        what, fix = f"{shorten(given)} is not allowed", f"write {first['ctx']['expected']}"
-    return InputError(f"{where}: {key}" if key else where, what, fix or "mend the value")
-
-
-def describe_keys() -> Iterator[tuple[str, str, str]]:
-    """Give each key with its default and its meaning, for help texts and the README."""
-    from launcher_hook.configmodel import Config
-
-    for key, model_field in Config.model_fields.items():
-        yield (
-            key,
-            str(model_field.get_default(call_default_factory=True)),
-            (model_field.description or ""),
-        )

@@ -34,7 +34,13 @@ def describe(proto: Path, scratch: Path) -> FileDescriptorProto:
     out = scratch / f"{proto.stem}.pb"
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     status = protoc.main(
-        ["protoc", f"-I{proto.parent}", f"-I{well_known}", f"--descriptor_set_out={out}", proto.name]
+        [
+            "protoc",
+            f"-I{proto.parent}",
+            f"-I{well_known}",
+            f"--descriptor_set_out={out}",
+            proto.name,
+        ]
     )
     assert status == 0, f"{proto}: protoc refuses it"
     return FileDescriptorSet.FromString(out.read_bytes()).file[0]

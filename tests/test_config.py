@@ -1,8 +1,11 @@
 """The configuration: its sources in order, and a message for each thing that is not in it."""
 
+from dataclasses import fields
+
 import pytest
 
-from launcher_hook.config import describe_keys, read_settings
+from launcher_hook.config import read_settings
+from launcher_hook.configkeys import KEYS
 from launcher_hook.errors import InputError
 from launcher_hook.model import Settings
 from launcher_hook.pci import PciAddress
@@ -43,7 +46,8 @@ def test_an_empty_file_says_nothing(content: bytes) -> None:
         ("zzz=1", "zzz: there is no such key; the keys are layout, companions, managed, slots"),
         ("layout=rootbus", "layout: 'rootbus' is not allowed; write 'auto', 'root-port' or"),
         ("managed=maybe", "managed: 'maybe' is not allowed; write 'yes', 'no' or 'keep'"),
-        ("slots=3", "slots: "),
+        ("slots=3", "slots: '3' is not a mapping; write e.g. {gpu0: "),
+        ("slots.gpu0=0000:00:40.0", "slots.gpu0: PCI slot 0x40 is not in 0 to 0x1f; write domain"),
         ("slots.gpu0=08.0", "slots.gpu0: '08.0' is not a PCI address; write domain:bus:slot"),
         ("slots.gpu0=[1]", r"slots.gpu0: \['1'\] is not a guest address; write domain:bus"),
         ("slots.gpu0=", "slots.gpu0: None is not a guest address; write domain:bus"),
@@ -76,7 +80,12 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, message: str
         read_settings(("cfg", content))
 
 
-def test_each_key_is_described() -> None:
-    keys = list(describe_keys())
-    assert [key for key, _, _ in keys] == ["layout", "companions", "managed", "slots"]
-    assert all(meaning.endswith(".") for _, _, meaning in keys)
+def test_each_key_is_a_setting_and_described() -> None:
+    assert set(KEYS) == {field.name for field in fields(Settings)}
+    assert all(key.meaning.endswith(".") for key in KEYS.values())
+
+
+def test_a_source_that_was_wrong_is_read_again() -> None:
+    for _ in range(2):
+        with pytest.raises(InputError, match="cfg: layout: 'x' is not allowed"):
+            read_settings(("cfg", b"layout: x"))

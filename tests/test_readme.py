@@ -1,9 +1,10 @@
-"""The README says what is so: its configuration table is made from the model."""
+"""The README says what is so: its configuration table is made from the keys."""
 
 import re
 from pathlib import Path
 
-from launcher_hook.configmodel import Config
+from launcher_hook.configkeys import KEYS
+from launcher_hook.model import Settings
 
 README = Path(__file__).parent.parent / "README.md"
 _TABLE = re.compile(r"(<!-- configuration: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
@@ -11,17 +12,13 @@ _TABLE = re.compile(r"(<!-- configuration: [^\n]*-->\n).*?(<!-- end -->)", re.DO
 
 def configuration_table() -> str:
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    for key, field in Config.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        values = ", ".join(getattr(field.annotation, "__args__", ())[:4]) if key != "slots" else (
-            "name: guest address"
-        )  # fmt: skip
-        text = (field.description or "").replace("|", r"\|")
-        lines.append(f"| `{key}` | {values} | `{default}` | {text} |")
+    for name, key in KEYS.items():
+        text = key.meaning.replace("|", r"\|")
+        lines.append(f"| `{name}` | {key.values} | `{getattr(Settings(), name)}` | {text} |")
     return "\n".join(lines) + "\n"
 
 
-def test_the_configuration_table_is_the_models(update_expected: bool) -> None:
+def test_the_configuration_table_is_made_from_the_keys(update_expected: bool) -> None:
     text = README.read_text()
     wanted = _TABLE.sub(lambda match: match[1] + configuration_table() + match[2], text)
     if update_expected:

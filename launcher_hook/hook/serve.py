@@ -4,6 +4,7 @@ virt-launcher looks for sockets every 300 ms, and panics when one that it sees d
 within a second (kubevirt pkg/hooks/manager.go, Collect).
 """
 
+import gc
 import os
 import signal
 import threading
@@ -62,6 +63,8 @@ def serve_hook(
     schemas = load_schemas()
     hook = DomainHook(options, schemas)
     _warm_up(schemas)
+    gc.freeze()
+    gc.enable()
     name = environ.get("CONTAINER_NAME") or "launcher-hook"
     servers = []
     if plugin_socket is not None:

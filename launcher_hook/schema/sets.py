@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lxml import etree
 
-from launcher_hook.schema.culprit import find_faults
 from launcher_hook.schema.fault import Element, Fault, element_name, fault_at
-from launcher_hook.schema.pattern import RELAXNG, Grammar
-from launcher_hook.schema.rng import read_grammar
+
+if TYPE_CHECKING:
+    from launcher_hook.schema.pattern import Grammar
 
 FragmentName = Literal["hostdev", "controller"]
 
@@ -20,7 +20,8 @@ FragmentName = Literal["hostdev", "controller"]
 # of another name.  domain.rng's own start is overridden.  Many fragments in one wrapper take two
 # thirds of the time that they take one by one.
 _WRAPPER = "fragments"
-_START = f"""<grammar xmlns="{RELAXNG}"><include href="domain.rng"><start><choice>
+_START = f"""<grammar xmlns="http://relaxng.org/ns/structure/1.0">
+<include href="domain.rng"><start><choice>
 <ref name="domain"/><ref name="hostdev"/><ref name="controller"/>
 <element name="{_WRAPPER}"><zeroOrMore><choice>
 <ref name="hostdev"/><ref name="controller"/>
@@ -79,8 +80,10 @@ class LibvirtSchemas(SchemaSet):
         return etree.RelaxNG(etree.fromstring(_START, base_url=base_url))
 
     @cached_property
-    def _grammar(self) -> Grammar:
+    def _grammar(self) -> "Grammar":
         """For the fault finder only: a document without faults never loads it."""
+        from launcher_hook.schema.rng import read_grammar
+
         return read_grammar(self._directory / "domain.rng")
 
     def warm(self) -> None:
@@ -113,6 +116,9 @@ class LibvirtSchemas(SchemaSet):
             return (fault_at(element, what, f"write <{start}>"),)
         if self._validator.validate(element):
             return ()
+        # The fault finder is a tenth of what a server has to load, and most never need it.
+        from launcher_hook.schema.culprit import find_faults
+
         pattern = self._grammar.element(start)
         faults = find_faults(self._grammar, element, pattern) if pattern else ()
         if faults:

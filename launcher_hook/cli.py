@@ -19,6 +19,7 @@ from launcher_hook.env import (
 )
 from launcher_hook.errors import HookError, InputError
 from launcher_hook.files import read_file, write_file
+from launcher_hook.lifecycle import end_on_signals, leave
 from launcher_hook.model import Settings
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import MAX_VMI_BYTES, Vmi, parse_vmi
@@ -113,6 +114,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    ended = end_on_signals()
     # What is loaded now stays: looking for garbage in it would be a tenth of the start.
     gc.disable()
     from launcher_hook.hook.call import HookOptions
@@ -127,8 +129,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         pass_through=arguments.on_error == "passthrough",
     )
     versions = arguments.versions.split(",")
-    serve_hook(arguments.socket_dir, versions, options, arguments.plugin_socket)
-    return 0
+    serve_hook(arguments.socket_dir, versions, options, ended, arguments.plugin_socket)
+    leave(0)
 
 
 def _log_events(form: str, verbose: int) -> None:

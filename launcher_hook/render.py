@@ -111,6 +111,18 @@ def plan_domain(inputs: Inputs) -> Decision:
     return _decide(root, [hostdev for _, hostdev in _read_present(root, inputs.where)], inputs)
 
 
+def awaits_migration(inputs: Inputs) -> bool:
+    """Whether the launcher prepares to receive a running VM.
+
+    It leaves its hostdevs out then and throws the answer away: a missing device is no fault
+    (kubevirt pkg/virt-launcher/virtwrap/manager.go, generateConverterContext).
+    """
+    if not inputs.vmi.migrating or inputs.allocations:
+        return False
+    root = parse_domain(inputs.domain_xml, inputs.where).getroot()
+    return next(passed_hostdevs(root), None) is None
+
+
 def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostdev]]:
     return [(element, read_hostdev(element, where)) for element in passed_hostdevs(root)]
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,33 +57,62 @@ class UnixServer:
         """
         _check_path(self._path)
         _make_way(self._path)
+        # Whoever sees the name may connect from the first moment on; closed to others just after.
+        umask = os.umask(0)
         try:
             self._server.add_insecure_port(f"unix:{self._path}")
         except RuntimeError as error:
             raise InputError(
                 str(self._path), f"it cannot be bound: {error}", "give a directory that is writable"
             ) from None
+        finally:
+            os.umask(umask)
         self._server.start()
         self._let_in()
         status = self._path.stat()
         self._identity = (status.st_dev, status.st_ino)
 
     def _let_in(self) -> None:
-        """Let the launcher connect, whatever our umask and user."""
+        """Let the launcher connect, whatever our user."""
         if self._owner is not None and os.geteuid() == 0:
             os.chown(self._path, *self._owner)
         self._path.chmod(0o660 if self._owner is None or os.geteuid() == 0 else 0o666)
 
-    def stop(self, grace_s: float) -> None:
-        """Take no new call, finish those under way within ``grace_s``, and take the name away.
+    def stop(self, grace_s: float) -> Callable[[], None]:
+        """Take no new call from now on.
 
-        A successor's socket of the same name stays. Called twice, the second does nothing.
+        Returns:
+            What waits until the calls under way are finished, or cut off after ``grace_s``, and
+            takes the name away. A successor's socket of the same name stays.
         """
-        self._server.stop(grace_s).wait()
-        with contextlib.suppress(FileNotFoundError):
-            status = self._path.stat()
-            if (status.st_dev, status.st_ino) == self._identity:
-                self._path.unlink()
+        stopped = self._server.stop(grace_s)
+
+        def finish() -> None:
+            stopped.wait()
+            with contextlib.suppress(FileNotFoundError):
+                status = self._path.stat()
+                if (status.st_dev, status.st_ino) == self._identity:
+                    self._path.unlink()
+
+        return finish
+
+
+@contextlib.contextmanager
+def serving(servers: Sequence[UnixServer], grace_s: float) -> Iterator[None]:
+    """Start servers in this order; at the end stop those that started, all at once.
+
+    Raises:
+        HookError: One cannot start; the others are gone again.
+    """
+    started: list[UnixServer] = []
+    try:
+        for server in servers:
+            server.start()
+            started.append(server)
+        yield
+    finally:
+        for finish in [server.stop(grace_s) for server in started]:
+            finish()
 
 
 def _check_path(path: Path) -> None:

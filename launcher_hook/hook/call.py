@@ -11,12 +11,15 @@ from pathlib import Path
 from launcher_hook.config import read_settings
 from launcher_hook.env import merge_environments, parse_allocations
 from launcher_hook.errors import HookError
-from launcher_hook.render import Inputs, render_domain
+from launcher_hook.render import Inputs, awaits_migration, render_domain
 from launcher_hook.schema import SchemaSet
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi, parse_vmi
 
 log = logging.getLogger("launcher-hook")
+
+MIGRATION_TARGET = "MigrationTarget"
+"""The plugin API's invocation context of a launcher that is to receive a running VM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class DomainHook:
             if vmi_json.strip():
                 vmi = parse_vmi(vmi_json, "VMI")
             inputs = self._inputs(domain_xml, vmi)
-            if is_migration_target(inputs, context):
+            if context == MIGRATION_TARGET or awaits_migration(inputs):
                 log.info("migration target, nothing to do", extra=_of(vmi, start))
                 return domain_xml
             rendered = render_domain(inputs, self._schemas)
@@ -109,16 +112,6 @@ class DomainHook:
         with self._lock:
             self._passes[key] = self._passes.get(key, 0) + 1
             return self._passes[key]
-
-
-def is_migration_target(inputs: Inputs, context: str) -> bool:
-    """Whether the launcher prepares to receive a running VM.
-
-    It leaves its PCI hostdevs out then and throws the answer away: a missing device is no fault.
-    """
-    return context == "MigrationTarget" or (
-        inputs.vmi.migrating and not inputs.allocations and b"<hostdev" not in inputs.domain_xml
-    )
 
 
 def _of(vmi: Vmi, start: float) -> dict[str, object]:

@@ -6,7 +6,6 @@ within a second (kubevirt pkg/hooks/manager.go, Collect).
 
 import gc
 import os
-import signal
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from launcher_hook.errors import InputError
 from launcher_hook.hook.call import DomainHook, HookOptions, log
 from launcher_hook.hook.services import VERSIONS, hook_handlers, plugin_handlers
 from launcher_hook.schema import SchemaSet, load_schemas
-from launcher_hook.unixserver import UnixServer
+from launcher_hook.unixserver import UnixServer, serving
 
 GRACE_S = 1.5
 """For a call under way at the end: the pod is gone two seconds after it was told."""
@@ -36,15 +35,17 @@ def serve_hook(
     socket_dir: Path,
     versions: Sequence[str],
     options: HookOptions,
+    ended: threading.Event,
     plugin_socket: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Serve until the launcher says Shutdown or somebody sends SIGTERM or SIGINT.
+    """Serve until the launcher says Shutdown or ``ended`` is set.
 
     Args:
         socket_dir: Where the launcher looks for this container's socket.
         versions: Hook protocol versions to offer.
         options: For each call.
+        ended: Set when the process is told to go.
         plugin_socket: Also serve KubeVirt 1.9's plugin API here.
         environ: Has ``CONTAINER_NAME``, which names the socket.
 
@@ -57,32 +58,29 @@ def serve_hook(
             "--versions", f"{', '.join(unknown) or 'nothing'!r} is not known",
             f"write some of {','.join(VERSIONS)}",
         )  # fmt: skip
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     schemas = load_schemas()
     hook = DomainHook(options, schemas)
     _warm_up(schemas)
     gc.freeze()
     gc.enable()
     name = environ.get("CONTAINER_NAME") or "launcher-hook"
-    servers = []
-    if plugin_socket is not None:
-        servers.append(UnixServer(plugin_socket, plugin_handlers(hook), MOST_REQUEST_BYTES, _QEMU))
     socket = socket_dir / f"{name}.sock"
-    handlers = hook_handlers(name, hook, versions, ended.set)
-    servers.append(UnixServer(socket, handlers, MOST_REQUEST_BYTES, _QEMU))
-    started: list[UnixServer] = []
-    try:
-        for server in servers:
-            server.start()
-            started.append(server)
+    servers = [
+        UnixServer(
+            socket, hook_handlers(name, hook, versions, ended.set), MOST_REQUEST_BYTES, _QEMU
+        )
+    ]
+    if plugin_socket is not None:
+        # The launcher waits for hook sockets first, so theirs is the last to be there.
+        servers.insert(
+            0, UnixServer(plugin_socket, plugin_handlers(hook), MOST_REQUEST_BYTES, _QEMU)
+        )
+    if ended.is_set():
+        return  # told to go while it was loading
+    with serving(servers, GRACE_S):
         log.info("serving %s, checked against %s", socket, schemas.name)
         while not ended.wait(3600):
             pass
-    finally:
-        for server in started:
-            server.stop(GRACE_S)
     log.info("ended")
 
 

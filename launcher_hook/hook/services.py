@@ -1,5 +1,6 @@
 """The services that a launcher calls, as gRPC handlers."""
 
+import gc
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -140,6 +141,9 @@ def _guarded(
                 f"launcher-hook {__version__}: {type(error).__name__}: {error}; this is a defect: "
                 "report it with the sidecar's log",
             )
+        finally:
+            # 10 µs. Left to itself, the process grows by a megabyte before it stays as it is.
+            gc.collect()
         raise AssertionError("abort() raises")
 
     return guarded

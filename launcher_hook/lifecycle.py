@@ -1,0 +1,33 @@
+"""How a server of ours comes to its end, as PID 1 of a container too."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import NoReturn
+
+
+def end_on_signals() -> threading.Event:
+    """Give the event that SIGTERM and SIGINT set; they do nothing else from now on.
+
+    To be called first of all: the kernel drops a signal that PID 1 has no handler for, and its
+    pod then waits half a minute for SIGKILL.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    return ended
+
+
+def leave(status: int) -> NoReturn:
+    """End the process now, with what it has logged written out.
+
+    Without the interpreter's own end: it waits for every worker thread, also for one whose call
+    has outlived its grace, and takes a tenth of a second of CPU, half a second in a pod.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(status)

@@ -2,11 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,86 @@ COMMAND = str(Path(sys.executable).with_name("launcher-hook"))
 START_S = 60  # wide: a slow machine is no wrong result
 
 
+@dataclass(frozen=True)
+class Hook:
+    """A sidecar as a launcher knows it after Collect."""
+
+    socket: Path
+    version: str
+    points: frozenset[str]
+
+
+class Launcher:
+    """Goes through a boot as virt-launcher does (kubevirt pkg/hooks/manager.go).
+
+    Args:
+        root: ``/var/run/kubevirt-hooks`` of the compute container, a directory a sidecar.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.hooks: list[Hook] = []
+
+    def collect(self, count: int, timeout_s: float = START_S) -> None:
+        """Scan every 300 ms until there are sockets of as many names, and ask each for its Info.
+
+        One that is there and does not answer within a second is the end of a launcher; here a
+        slow machine gets a second try.
+        """
+        deadline = time.monotonic() + timeout_s
+        found: dict[str, Path] = {}
+        while len(found) < count:
+            assert time.monotonic() < deadline, f"{len(found)} of {count} sidecars are there"
+            found = {path.name: path for path in self._root.glob("*/*")}
+            time.sleep(0.3)
+        for path in found.values():
+            info = _twice(lambda path=path: ask_info(path, timeout_s=1))
+            known = [version for version in info.versions if version.startswith("v1alpha")]
+            points = frozenset(point.name for point in info.hookPoints)
+            self.hooks.append(Hook(path, max(known), points))
+
+    def on_define_domain(self, domain: bytes, vmi: bytes) -> bytes:
+        """Hand the domain from sidecar to sidecar."""
+        for hook in self.hooks:
+            if "OnDefineDomain" in hook.points:
+                domain = ask_define(hook.socket, domain, vmi, hook.version)
+        return domain
+
+    def shut_down(self) -> None:
+        """Tell the sidecars that QEMU has ended."""
+        for hook in self.hooks:
+            if hook.version == "v1alpha3" and "Shutdown" in hook.points:
+                ask_shutdown(hook.socket)
+
+
+def _twice(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise
+        return ask()
+
+
+def ask_info(socket: Path, timeout_s: float = 60) -> Any:
+    return call(socket, "kubevirt.hooks.info.Info/Info", hooks_info.InfoParams(),
+                hooks_info.InfoResult, timeout_s)  # fmt: skip
+
+
+def ask_define(
+    socket: Path, domain: bytes, vmi: bytes, version: str = "v1alpha3", timeout_s: float = 60
+) -> bytes:
+    request = hooks_v1alpha3.OnDefineDomainParams(domainXML=domain, vmi=vmi)
+    method = f"kubevirt.hooks.{version}.Callbacks/OnDefineDomain"
+    answer = call(socket, method, request, hooks_v1alpha3.OnDefineDomainResult, timeout_s)
+    return bytes(answer.domainXML)
+
+
+def ask_shutdown(socket: Path) -> None:
+    call(socket, "kubevirt.hooks.v1alpha3.Callbacks/Shutdown",
+         hooks_v1alpha3.ShutdownParams(), hooks_v1alpha3.ShutdownResult)  # fmt: skip
+
+
 @dataclass
 class Sidecar:
     """A running hook process and the directory that the launcher scans."""
@@ -27,24 +108,25 @@ class Sidecar:
     process: subprocess.Popen[str]
     directory: Path
     log: Path
+    container: str = "hook-sidecar-0"
 
     @property
     def socket(self) -> Path:
-        return self.directory / "hook-sidecar-0.sock"
+        return self.directory / f"{self.container}.sock"
 
     def info(self) -> Any:
-        return call(self.socket, "kubevirt.hooks.info.Info/Info", hooks_info.InfoParams(),
-                    hooks_info.InfoResult)  # fmt: skip
+        return ask_info(self.socket)
 
     def define(self, domain: bytes, vmi: bytes = b"", version: str = "v1alpha3") -> bytes:
-        request = hooks_v1alpha3.OnDefineDomainParams(domainXML=domain, vmi=vmi)
-        method = f"kubevirt.hooks.{version}.Callbacks/OnDefineDomain"
-        answer = call(self.socket, method, request, hooks_v1alpha3.OnDefineDomainResult)
-        return bytes(answer.domainXML)
+        return ask_define(self.socket, domain, vmi, version)
 
     def shut_down(self) -> None:
-        call(self.socket, "kubevirt.hooks.v1alpha3.Callbacks/Shutdown",
-             hooks_v1alpha3.ShutdownParams(), hooks_v1alpha3.ShutdownResult)  # fmt: skip
+        ask_shutdown(self.socket)
+
+    def terminate(self) -> int:
+        """Send SIGTERM and give the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(START_S)
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -83,13 +165,21 @@ def mutate(socket: Path, domain: bytes, vmi: bytes, context: str = "Boot") -> by
 
 @contextmanager
 def running_sidecar(
-    *arguments: str | Path, directory: Path | None = None, stale: int | None = None
+    *arguments: str | Path,
+    directory: Path | None = None,
+    stale: int | None = None,
+    container: str = "hook-sidecar-0",
+    prefix: Sequence[str] = (),
+    wait: bool = True,
 ) -> Iterator[Sidecar]:
     """Start the hook, wait for its socket as Collect does, and end it whatever happens.
 
     Args:
         arguments: Of ``launcher-hook serve``.
         directory: The socket's; a new one if there is none.
+        container: Its name, which is the socket's.
+        prefix: What stands before the command, such as ``unshare``.
+        wait: Whether the socket is there before this returns.
         stale: Time (st_mtime_ns) of a socket that a predecessor has left there.
     """
     with tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as scratch:
@@ -97,15 +187,16 @@ def running_sidecar(
         hooks.mkdir(exist_ok=True)
         log = Path(scratch) / "log"
         environ = {k: v for k, v in os.environ.items() if "PCI_RESOURCE" not in k}
-        environ["CONTAINER_NAME"] = "hook-sidecar-0"
+        environ["CONTAINER_NAME"] = container
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [COMMAND, "serve", "--socket-dir", str(hooks), *map(str, arguments)],
+                [*prefix, COMMAND, "serve", "--socket-dir", str(hooks), *map(str, arguments)],
                 stderr=stderr, stdin=subprocess.DEVNULL, env=environ, text=True,
             )  # fmt: skip
-        sidecar = Sidecar(process, hooks, log)
+        sidecar = Sidecar(process, hooks, log, container)
         try:
-            sidecar.wait_for_socket(stale)
+            if wait:
+                sidecar.wait_for_socket(stale)
             yield sidecar
         finally:
             process.kill()

@@ -10,13 +10,16 @@ from pathlib import Path
 
 from launcher_hook.config import read_settings
 from launcher_hook.env import merge_environments, parse_allocations
-from launcher_hook.errors import HookError
+from launcher_hook.errors import HookError, InputError
 from launcher_hook.render import Inputs, awaits_migration, render_domain
 from launcher_hook.schema import SchemaSet
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi, parse_vmi
 
 log = logging.getLogger("launcher-hook")
+
+MOST_REPLY_BYTES = 4 * 1024 * 1024 - 16
+"""gRPC's default for what a client takes, to which the launcher keeps, less the message's frame."""
 
 MIGRATION_TARGET = "MigrationTarget"
 """The plugin API's invocation context of a launcher that is to receive a running VM."""
@@ -57,7 +60,7 @@ class DomainHook:
         self._options = options
         self._schemas = schemas
         self._environ = environ
-        self._passes: dict[str, int] = {}
+        self._vmi, self._passes = "", 0
         self._lock = threading.Lock()
 
     def define(self, domain_xml: bytes, vmi_json: bytes, context: str = "") -> bytes:
@@ -76,17 +79,30 @@ class DomainHook:
         try:
             if vmi_json.strip():
                 vmi = parse_vmi(vmi_json, "VMI")
-            inputs = self._inputs(domain_xml, vmi)
-            if context == MIGRATION_TARGET or awaits_migration(inputs):
-                log.info("migration target, nothing to do", extra=_of(vmi, start))
-                return domain_xml
-            rendered = render_domain(inputs, self._schemas)
-        except HookError as error:
+            return self._define(self._inputs(domain_xml, vmi), context, start)
+        except Exception as error:
+            defect = not isinstance(error, HookError)  # of ours: with where it happened
             if not self._options.pass_through:
-                log.error("%s", error, extra=_of(vmi, start))
+                log.error("%s", error, extra=_of(vmi, start), exc_info=defect)
                 raise
-            log.error("passed through unchanged: %s", error, extra=_of(vmi, start))
+            log.error(
+                "passed through unchanged: %s", error, extra=_of(vmi, start), exc_info=defect
+            )
             return domain_xml
+
+    def _define(self, inputs: Inputs, context: str, start: float) -> bytes:
+        vmi = inputs.vmi
+        if context == MIGRATION_TARGET or awaits_migration(inputs):
+            log.info("migration target, nothing to do", extra=_of(vmi, start))
+            return inputs.domain_xml
+        rendered = render_domain(inputs, self._schemas)
+        if len(rendered.xml) > MOST_REPLY_BYTES:
+            raise InputError(
+                inputs.where,
+                f"it has {len(rendered.xml)} bytes with its devices, and the launcher takes "
+                f"{MOST_REPLY_BYTES}",
+                "see what fills it; a domain has some thousands",
+            )
         devices = [
             f"{p.assignment.alias}={p.assignment.source}@{p.guest_address}"
             for p in rendered.decision.plan.placements
@@ -108,10 +124,11 @@ class DomainHook:
         )
 
     def _pass_of(self, vmi: Vmi) -> int:
+        """Number the calls for one VMI, the only one that a sidecar ever sees."""
         key = vmi.uid or f"{vmi.namespace}/{vmi.name}"
         with self._lock:
-            self._passes[key] = self._passes.get(key, 0) + 1
-            return self._passes[key]
+            self._vmi, self._passes = key, self._passes + 1 if key == self._vmi else 1
+            return self._passes
 
 
 def _of(vmi: Vmi, start: float) -> dict[str, object]:

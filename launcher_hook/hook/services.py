@@ -135,7 +135,6 @@ def _guarded(
         except HookError as error:
             context.abort(status_of(error), f"launcher-hook {__version__}: {error}")
         except Exception as error:
-            log.exception("a call failed")
             context.abort(
                 status_of(error),
                 f"launcher-hook {__version__}: {type(error).__name__}: {error}; this is a defect: "

@@ -24,8 +24,9 @@ check: setup ## lint, formatting, types, layers
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
 
-bench: setup ## time rendering
-	@$(PYTHON) tests/bench/render.py $(ARGS)
+bench: setup ## measure rendering and the hook sidecar; BENCH_ROUNDS=0.1 for a quick look
+	@$(PYTHON) tests/bench/render.py
+	@$(PYTHON) tests/bench/hook.py
 
 proto: setup ## make the message classes of launcher_hook/proto anew
 	@$(PYTHON) tests/make_messages.py

@@ -131,12 +131,18 @@ class Sidecar:
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def wait_for_socket(self, stale: int | None = None) -> None:
+    @property
+    def pid(self) -> int:
+        """The server's own, also where a command such as ``unshare`` stands above it."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return int(children.split()[0]) if children else self.process.pid
+
+    def wait_for_socket(self, stale: int | None = None, poll_s: float = 0.02) -> None:
         deadline = time.monotonic() + START_S
         while not self.socket.exists() or self.socket.stat().st_mtime_ns == stale:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, "no socket"
-            time.sleep(0.02)
+            time.sleep(poll_s)
 
 
 def call(socket: Path, method: str, request: Any, answer: Any, timeout_s: float = 60) -> Any:
@@ -171,6 +177,7 @@ def running_sidecar(
     container: str = "hook-sidecar-0",
     prefix: Sequence[str] = (),
     wait: bool = True,
+    poll_s: float = 0.02,
 ) -> Iterator[Sidecar]:
     """Start the hook, wait for its socket as Collect does, and end it whatever happens.
 
@@ -180,6 +187,7 @@ def running_sidecar(
         container: Its name, which is the socket's.
         prefix: What stands before the command, such as ``unshare``.
         wait: Whether the socket is there before this returns.
+        poll_s: How often it is looked for.
         stale: Time (st_mtime_ns) of a socket that a predecessor has left there.
     """
     with tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as scratch:
@@ -196,7 +204,7 @@ def running_sidecar(
         sidecar = Sidecar(process, hooks, log, container)
         try:
             if wait:
-                sidecar.wait_for_socket(stale)
+                sidecar.wait_for_socket(stale, poll_s)
             yield sidecar
         finally:
             process.kill()

@@ -183,8 +183,7 @@ def test_a_call_under_way_is_finished_before_the_end(how: str) -> None:
 @as_root
 def test_as_pid_1_of_a_container_it_ends_too(how: str) -> None:
     with running_sidecar(*NO_SYSFS, prefix=("unshare", "--pid", "--fork")) as sidecar:
-        pid = int(Path(f"/proc/{sidecar.process.pid}/task/{sidecar.process.pid}/children")
-                  .read_text())  # fmt: skip
+        pid = sidecar.pid
         namespaced = Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].split("\n")[0]
         assert namespaced.split()[-1] == "1"
         if how == "SIGTERM":

@@ -1,0 +1,204 @@
+"""`make bench`: the hook sidecar against its budgets, under the limits of its container.
+
+A launcher gives a hook 64,000,000 bytes and 0.2 CPUs where the VM has dedicated CPUs or Guaranteed
+QoS (../shared/kubevirt-contract.md, section 1). Each figure says under which limit it was taken.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from cases import CASES, SHARED_DOMAINS
+from cgroup import Limits, limited
+from launcher import Sidecar, ask_define, running_sidecar
+
+POD_BYTES, POD_CPUS = 64_000_000, 0.2
+NO_SYSFS = ("--sysfs", "/nonexistent")
+NOTHING = Limits({}, unified=False)
+ROUNDS = float(os.environ.get("BENCH_ROUNDS", "1"))  # 0.05 for a look, 1 for the README
+
+
+def main() -> int:
+    one, eight = one_gpu(), eight_gpus()
+    print("The hook sidecar, a real process on a real socket; limits by cgroup where we may")
+    print(f"{'figure':58} {'measured':>12} {'must':>8} {'goal':>8}")
+    start_up()
+    memory(eight)
+    under_quota(eight)
+    latency(one)
+    return 0
+
+
+def one_gpu() -> tuple[bytes, bytes]:
+    file = SHARED_DOMAINS / "v-gpu-1.xml"
+    if file.exists():
+        return file.read_bytes(), file.with_name("v-gpu-1.vmi.json").read_bytes()
+    case = CASES / "stock-sidecar"
+    return (case / "domain.xml").read_bytes(), (case / "vmi.json").read_bytes()
+
+
+def eight_gpus() -> tuple[bytes, bytes]:
+    """The same domain and VMI with eight of them, as the launcher writes them in pass 1."""
+    domain, vmi = one_gpu()
+    hostdev = re.search(rb"[ \t]*<hostdev.*?</hostdev>\n?", domain, re.DOTALL)
+    assert hostdev is not None
+    name = re.search(rb'alias name="ua-gpu-([^"]+)"', hostdev[0])
+    assert name is not None
+    more = [
+        re.sub(rb'bus="0x[0-9a-f]+"', b'bus="0x%x"' % (0xA0 + n), hostdev[0]).replace(
+            b"ua-gpu-" + name[1], b"ua-gpu-g%d" % n
+        )
+        for n in range(8)
+    ]
+    first, last = domain.index(b"<hostdev"), domain.rindex(b"</hostdev>") + len(b"</hostdev>")
+    manifest = json.loads(vmi)
+    devices = manifest["spec"]["domain"]["devices"]
+    gpu = devices["gpus"][0]
+    devices["gpus"] = [{**gpu, "name": f"g{n}"} for n in range(8)]
+    return domain[:first] + b"".join(more) + domain[last:], json.dumps(manifest).encode()
+
+
+def show(figure: str, value: float | None, unit: str, must: str, goal: str) -> None:
+    text = "not to be had" if value is None else f"{value:.4g} {unit}".strip()
+    print(f"{figure:58} {text:>12} {must:>8} {goal:>8}", flush=True)
+
+
+def start_up() -> None:
+    """From exec to Info answered."""
+    cpu, wall = start_ups(int(10 * ROUNDS) or 3, None)
+    show("CPU from exec to Info answered", cpu, "s", "0.25", "0.12")
+    show("wall from exec to Info answered, no limit", wall, "s", "0.5", "0.3")
+    cpu, wall = start_ups(int(5 * ROUNDS) or 2, POD_CPUS)
+    show("wall from exec to Info answered, 200m", None if cpu is None else wall, "s", "1.5", "0.7")
+
+
+def start_ups(count: int, cpus: float | None) -> tuple[float | None, float]:
+    used, walls = [], []
+    for _ in range(count):
+        with limited(POD_BYTES, cpus) as limits:
+            start = time.perf_counter()
+            with running_sidecar(*NO_SYSFS, prefix=limits.prefix, poll_s=0.002) as sidecar:
+                sidecar.info()
+                walls.append(time.perf_counter() - start)
+                used.append(limits.cpu_seconds)
+    return median(used) if None not in used else None, median(walls)  # type: ignore[type-var]
+
+
+def memory(eight: tuple[bytes, bytes]) -> None:
+    """RSS over many calls of the eight-GPU domain, inside 64,000,000 bytes."""
+    calls = int(5000 * ROUNDS) or 250
+    with limited(POD_BYTES) as limits, running_sidecar(*NO_SYSFS, prefix=limits.prefix) as sidecar:
+        at = {}
+        for number in range(1, calls + 1):
+            sidecar.define(*eight)
+            if number in (100, 1000, calls):
+                at[number] = status_mb(sidecar)
+        last = at[calls]
+        peak = at.get(1000, last)["VmHWM"]
+        show("peak RSS after 1,000 calls of 8 GPUs", peak, "MB", "56", "42")
+        growth = last["VmRSS"] - at[100]["VmRSS"]
+        show(f"growth of RSS from call 100 to call {calls:,}", growth, "MB", "1", "0")
+        show("times at the memory limit", limits.limit_hits, "", "-", "0")
+        show("OOM kills", limits.oom_kills, "", "0", "0")
+    with (
+        limited(POD_BYTES) as limits,
+        running_sidecar(*NO_SYSFS, "--set", "companions=ignore", prefix=limits.prefix) as sidecar,
+    ):
+        for _ in range(min(calls, 1000)):
+            sidecar.define(*eight)
+        show("the same peak with a configuration", status_mb(sidecar)["VmHWM"], "MB", "56", "-")
+
+
+def status_mb(sidecar: Sidecar) -> dict[str, float]:
+    lines = Path(f"/proc/{sidecar.pid}/status").read_text().splitlines()
+    pairs = (line.split() for line in lines if line.startswith("Vm"))
+    return {name.rstrip(":"): int(kib) * 1024 / 1e6 for name, kib, _ in pairs}
+
+
+def under_quota(eight: tuple[bytes, bytes]) -> None:
+    """Info while calls are running, with 0.2 CPUs."""
+    with (
+        limited(POD_BYTES, POD_CPUS) as limits,
+        running_sidecar(*NO_SYSFS, prefix=limits.prefix) as sidecar,
+        calls_running(sidecar, eight),
+    ):
+        times = timed(sidecar.info, int(100 * ROUNDS) or 10)
+    slowest = max(times) / 1000 if limits.directories else None
+    show("Info under 200m, slowest of 100 with calls running", slowest, "s", "0.5", "0.1")
+
+
+@contextmanager
+def calls_running(sidecar: Sidecar, eight: tuple[bytes, bytes]) -> Iterator[None]:
+    ended = threading.Event()
+
+    def call() -> None:
+        while not ended.is_set():
+            sidecar.define(*eight)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def timed(call: Callable[[], object], count: int) -> list[float]:
+    """Milliseconds of each call."""
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - start) * 1000)
+    return times
+
+
+def latency(one: tuple[bytes, bytes]) -> None:
+    """OnDefineDomain of one GPU, a dial for each call, beside a server that returns its input."""
+    with running_sidecar(*NO_SYSFS) as sidecar, echoing() as echo:
+        ours: list[float] = []
+        floor: list[float] = []
+        for _ in range(int(300 * ROUNDS) or 50):
+            ours += timed(lambda: sidecar.define(*one), 1)
+            floor += timed(lambda: ask_define(echo, *one), 1)
+    size = f"OnDefineDomain, {len(one[0]) / 1000:.1f} kB, 1 GPU"
+    show(f"{size}: median", median(ours), "ms", "5", "1.8")
+    show(f"{size}: p95", p95(ours), "ms", "8", "3")
+    show("  a grpcio server that returns its input: median", median(floor), "ms", "", "")
+    show("  the same: p95", p95(floor), "ms", "", "")
+    show("the ratio of the medians", median(ours) / median(floor), "", "2.5", "1.5")
+
+
+@contextmanager
+def echoing() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as scratch:
+        socket = Path(scratch) / "echo.sock"
+        script = Path(__file__).with_name("echo_server.py")
+        process = subprocess.Popen([sys.executable, str(script), str(socket)])
+        try:
+            while not socket.exists():
+                time.sleep(0.02)
+            yield socket
+        finally:
+            process.kill()
+            process.wait()
+
+
+def p95(values: list[float]) -> float:
+    return quantiles(values, n=20)[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

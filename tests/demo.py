@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from cases import CASES, SHARED_DOMAINS
+from demo_sidecar import boot
 from hosttree import bridge, build_host_tree, gpu
 
 VARIABLE = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A=0000:86:00.0,0000:af:00.0"
@@ -50,6 +51,12 @@ def main() -> int:
             return 1
         say("6. For comparison, 'validate' on the whole document: the launcher's own faults")
         run("validate", str(rendered), expected=4 if domain.parent == SHARED_DOMAINS else None)
+        say("7. The same by the sidecar: start, Info, three passes, Shutdown")
+        passes = boot(node, domain.read_bytes(), VMI.read_bytes(), "--env", VARIABLE)
+        if any(devices != passes[0] for devices in passes):
+            print("the three passes do not agree")
+            return 1
+        print("all three passes agree")
     return 0
 
 

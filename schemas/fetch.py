@@ -193,10 +193,10 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         new.rename(folder)
 
 
-def run_apt(arguments: Sequence[str], work: Path) -> str:
-    """Run apt-get with the private configuration of ``work`` over the machine's own."""
+def run_apt(arguments: Sequence[str], work: Path, program: str = "apt-get") -> str:
+    """Run apt-get, or another of apt's programs, with the configuration of ``work``."""
     result = subprocess.run(
-        ["apt-get", "-q", "-c", work / "apt.conf", *arguments],
+        [program, "-q", "-c", work / "apt.conf", *arguments],
         cwd=work / "download",
         env={**os.environ, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
@@ -208,7 +208,7 @@ def run_apt(arguments: Sequence[str], work: Path) -> str:
     if result.returncode != 0:
         errors = [line[3:] for line in result.stderr.splitlines() if line.startswith("E: ")]
         reason = errors[0] if errors else result.stderr.strip() or f"status {result.returncode}"
-        raise FetchError(f"apt-get {arguments[0]} failed: {reason}")
+        raise FetchError(f"{Path(program).name} {arguments[0]} failed: {reason}")
     return result.stdout
 
 

@@ -31,6 +31,8 @@ def canonical_without_ours(xml: bytes, original: bytes) -> str:
                 address.attrib.pop("multifunction", None)
     if devices is not None and not len(devices):
         devices.text = None
+        if etree.fromstring(original).find("devices") is None:
+            _drop(devices)
     for element in root.iter():
         element.text = (element.text or "").strip() or None
         element.tail = (element.tail or "").strip() or None

@@ -37,7 +37,7 @@ def put_plan(
         return ()
     devices = root.find("./devices")
     if devices is None:
-        devices = etree.SubElement(root, "devices")
+        devices = _insert(root, etree.Element("devices"), None)
     return (
         *put_controllers(devices, plan),
         *put_hostdevs(devices, plan.placements, present),

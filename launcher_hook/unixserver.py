@@ -67,8 +67,8 @@ class UnixServer:
             ) from None
         finally:
             os.umask(umask)
-        self._server.start()
         self._let_in()
+        self._server.start()
         status = self._path.stat()
         self._identity = (status.st_dev, status.st_ino)
 

@@ -68,6 +68,7 @@ def test_whoever_sees_the_socket_gets_an_answer_and_nothing_else_is_ever_there()
 @as_root
 def test_the_launchers_user_can_connect() -> None:
     with running_sidecar(*NO_SYSFS) as sidecar:
+        sidecar.info()
         sidecar.directory.parent.chmod(0o755)
         status = sidecar.socket.stat()
         assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (107, 107, 0o660)

@@ -1,12 +1,6 @@
-"""What we render, in the hands of libvirt's own qemu driver: defined, read back, made a command.
+"""What we render, in the hands of libvirt's own qemu driver: defined, read back, made a command."""
 
-The reference of "nothing moves" is the same domain with no PCI or mediated hostdev in it.
-"""
-
-import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,21 +10,15 @@ from libvirt_driver import (
     LibvirtDriver,
     LibvirtRefusedError,
     addresses,
-    for_this_machine,
     moved,
-    without_pci_hostdevs,
+    place_of,
+    vfio_devices,
 )
-from lxml import etree
+from libvirt_trials import Trial, faults_of, misplaced, places, trial
 
 from launcher_hook.env import parse_allocations
 from launcher_hook.model import Layout, Machine, Settings
-from launcher_hook.render import Inputs, Rendered, render_domain
-from launcher_hook.schema import load_schemas
-
-# Refusals of the document that is the same without us: this machine has no such QEMU.
-_NO_QEMU = re.compile(
-    r"No emulator found for arch|Cannot check QEMU binary /usr/bin/qemu-system-(aarch64|s390x)"
-)
+from launcher_hook.render import Inputs
 
 # libvirt has no word for what these bring to see that it survives; 9.0 forgets the display of a
 # PCI hostdev, which newer ones keep.
@@ -41,27 +29,6 @@ _SLOTS = {
     "eight": [f"0000:{bus:02x}:00.0" for bus in range(0xA0, 0xA8)],
     "eight-in-a-slot": [f"0000:a6:00.{function}" for function in range(8)],
 }
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A domain as libvirt gets it, with us and without."""
-
-    name: str
-    inputs: Inputs
-    rendered: Rendered
-
-    @property
-    def ours(self) -> bytes:
-        return for_this_machine(self.rendered.xml)
-
-    @property
-    def reference(self) -> bytes:
-        return without_pci_hostdevs(for_this_machine(self.inputs.domain_xml))
-
-
-def trial(name: str, inputs: Inputs) -> Trial:
-    return Trial(name, inputs, render_domain(inputs, load_schemas()))
 
 
 def launcher_trials(functions: Sequence[str], layout: Layout) -> list[Trial]:
@@ -96,40 +63,16 @@ def check_trials(trials: Sequence[Trial], libvirt: LibvirtDriver) -> str:
     faults = []
     for t, reference, answer in zip(trials, references, answers, strict=True):
         if isinstance(reference, LibvirtRefusedError):
-            assert _NO_QEMU.match(str(reference)), f"{t.name} without us: {reference}"
+            assert reference.lacks_qemu, f"{t.name} without us: {reference}"
             continue
         if isinstance(answer, LibvirtRefusedError):
             faults.append(f"{t.name}: {answer}")
             continue
         defined += 1
         compared += len(addresses(reference))
-        faults += [f"{t.name}: {line}" for line in moved(reference, answer)]
-        faults += [f"{t.name}: {line}" for line in misplaced(t, answer)]
-        again = render_domain(replace(t.inputs, domain_xml=answer), load_schemas()).xml
-        if again != answer:
-            faults.append(f"{t.name}: rendering what libvirt read back changes it")
+        faults += faults_of(t, reference, answer)
     assert not faults, "\n".join(faults)
     return f"{len(trials)} domains, {defined} defined, {compared} other devices, 0 moved"
-
-
-def misplaced(t: Trial, answer: bytes) -> list[str]:
-    """Our devices whose address in libvirt's answer is not the planned one."""
-    found = {}
-    for hostdev in etree.fromstring(answer).iterfind("devices/hostdev"):
-        alias, address = hostdev.find("alias"), hostdev.find("address")
-        if alias is not None and address is not None:
-            parts = [int(address.get(key, "0"), 0) for key in ("bus", "slot", "function")]
-            multifunction = address.get("multifunction") == "on"
-            found[alias.get("name")] = (parts, multifunction)
-    lines = []
-    for placement in t.rendered.decision.plan.placements:
-        place = placement.guest_address
-        if place is not None:
-            planned = ([place.bus, place.slot, place.function], placement.multifunction)
-            got = found.get(placement.assignment.alias)
-            if got != planned:
-                lines.append(f"{placement.assignment.alias} planned at {planned}, is at {got}")
-    return lines
 
 
 @pytest.mark.parametrize("layout", ["auto", "root-bus"])
@@ -169,10 +112,7 @@ def test_nothing_changes_over_a_launchers_three_passes(
         nexts = [
             next_pass(sent, answer, spare_ports) for sent, answer in zip(with_us, ours, strict=True)
         ]
-        trials = [
-            trial(t.name, replace(t.inputs, domain_xml=xml))
-            for t, xml in zip(trials, nexts, strict=True)
-        ]
+        trials = [t.next(xml) for t, xml in zip(trials, nexts, strict=True)]
         for t, earlier in zip(trials, first, strict=True):
             assert places(t) == places(earlier), t.name
         with_us = [t.ours for t in trials]
@@ -188,14 +128,6 @@ def must_define(answer: bytes | LibvirtRefusedError) -> bytes:
     return answer
 
 
-def places(t: Trial) -> dict[str, str]:
-    """Guest address and multifunction of each device of ours, by host source."""
-    return {
-        str(p.assignment.source): f"{p.guest_address} {p.multifunction}"
-        for p in t.rendered.decision.plan.placements
-    }
-
-
 @pytest.mark.parametrize(
     "name",
     ["readme", "readme-root-bus", "companions", "functions-of-one-slot", "i440fx", "pins",
@@ -205,17 +137,6 @@ def test_the_qemu_command_has_each_function_on_the_planned_bus(
     name: str, libvirt: LibvirtDriver, tmp_path: Path
 ) -> None:
     t = trial(name, read_case(name, tmp_path))
-    arguments = libvirt.qemu_argv(t.ours)
-    devices = [json.loads(a) for a in arguments if a.startswith('{"driver":"vfio-pci"')]
-    machine = t.rendered.decision.topology.machine
-    root = "pci.0" if machine is Machine.I440FX else "pcie.0"
-    planned = {}
-    for placement in t.rendered.decision.plan.placements:
-        place = placement.guest_address
-        assert place is not None
-        bus = f"pci.{place.bus}" if place.bus else root
-        addr = f"0x{place.slot:x}" + (f".0x{place.function:x}" if place.function else "")
-        planned[str(placement.assignment.source)] = (bus, addr, placement.multifunction)
-    found = {d["host"]: (d["bus"], d["addr"], d.get("multifunction", False)) for d in devices}
-    assert found == planned
-    assert len(devices) == len(planned)
+    devices = vfio_devices(libvirt.qemu_argv(t.ours))
+    assert {d["host"]: place_of(d) for d in devices} == t.planned_devices
+    assert len(devices) == len(t.planned_devices)

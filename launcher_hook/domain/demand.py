@@ -70,6 +70,9 @@ _PLACES: dict[str, tuple[str, dict[str, _Place], _Place]] = {
 }  # fmt: skip
 _ONLY = {"disk": "virtio", "input": "virtio", "hostdev": "scsi_host"}  # bus or type that is PCI
 
+# Without a model these are virtio and qemu-xhci on arm64; SCSI may be lsilogic there too.
+_PCIE_ON_VIRT = ("interface", "video", "controller usb")
+
 # Slots that libvirt gives to the first such device without address, and that we never take.
 _HOMES: dict[Machine, dict[str, tuple[int, ...]]] = {
     Machine.Q35: {"video": (0x01,), "ich9": (0x1B,), "ich9-uhci1": (0x1D, 0x1A),
@@ -113,7 +116,7 @@ def read_demand(devices: etree._Element, machine: Machine) -> Demand:
 
     PCI and mediated hostdevs are ours and do not count. What libvirt adds by itself counts: USB,
     SCSI, SATA and virtio-serial controllers, balloon, video, a pcie-to-pci-bridge with its port,
-    and the empty root port that a guest gets in whose XML there are no PCI controllers.
+    and the empty root port that a guest gets beside others if its XML has no PCI controllers.
 
     Args:
         devices: The ``<devices>`` element.
@@ -130,7 +133,8 @@ def read_demand(devices: etree._Element, machine: Machine) -> Demand:
     conventional = places[_BRIDGE] + places[_EITHER]
     bridges = -(-conventional // _SLOTS_A_BRIDGE)
     indexes = places[_PORT] + places[_EITHER] + bridges + (1 if bridges else 0)  # and its port
-    if all(controller.get("index") in ("0", None) for controller in controllers):
+    # An empty one for hotplug, where there were none and libvirt adds some.
+    if indexes and all(controller.get("index") in ("0", None) for controller in controllers):
         indexes += 1
     before = None
     if conventional and not any(c.get("model") in _CONVENTIONAL_BUSES for c in controllers):
@@ -163,7 +167,8 @@ def _place(device: etree._Element, machine: Machine, homes: dict[str, list[int]]
     if kind == "controller":
         kind = f"controller {device.get('type')}"
         built_in = device.get("type") in _BUILT_IN.get(machine, ())
-        if built_in and device.get("index") == "0" and model in ("", "piix3-uhci"):
+        # libvirt numbers a controller without index, and the first of its kind gets 0.
+        if built_in and device.get("index", "0") == "0" and model in ("", "piix3-uhci"):
             return _NOWHERE
     if kind not in _PLACES or _address(device) or _ONLY.get(kind) not in (None, _bus(device)):
         return _NOWHERE
@@ -171,6 +176,8 @@ def _place(device: etree._Element, machine: Machine, homes: dict[str, list[int]]
         return _PORT
     where, by_model, otherwise = _PLACES[kind]
     place = by_model.get(_text(device, where), otherwise)
+    if place is _EITHER and machine is Machine.VIRT and kind in _PCIE_ON_VIRT:
+        place = _PORT
     for home in (kind, model):
         if place is not _NOWHERE and homes.get(home):
             homes[home].pop(0)
@@ -231,7 +238,7 @@ def _needy(
 
 def _implied(devices: etree._Element, machine: Machine) -> Iterator[etree._Element]:
     """What libvirt adds by itself; for video see `_videos`."""
-    if devices.find("memballoon") is None:
+    if devices.find("memballoon") is None and machine is not Machine.VIRT:
         yield E.memballoon(model="virtio")
     if machine is Machine.Q35 and not any(map(_is_main_usb, devices.iterfind("controller"))):
         yield E.controller(type="usb", index="0", model="qemu-xhci")

@@ -100,7 +100,8 @@ def read_topology(root: Element, where: str = "domain XML") -> GuestTopology:
                 controllers[controller.index] = controller
     for controller in unnumbered:
         # virDomainControllerFindUnusedIndex; 0 is the root's.
-        index = next(index for index in count(1) if index not in controllers)
+        is_root = controller.model in ("pci-root", "pcie-root")
+        index = 0 if is_root else next(i for i in count(1) if i not in controllers)
         controllers[index] = replace(controller, index=index)
     demand = read_demand(devices, machine) if devices is not None else Demand(0, 0, None)
     return GuestTopology(

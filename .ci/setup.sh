@@ -84,6 +84,7 @@ setup_python() {
     local sync=("$uv" pip sync --quiet --require-hashes requirements.lock)
     "${sync[@]}" --offline 2>/dev/null || retry "${sync[@]}" # uv's cache may have it all
     "$uv" pip install --quiet --offline --no-deps --no-build-isolation -e .
+    if pkg-config --exists libvirt 2>/dev/null; then install_binding; fi
     say "Python packages: $((SECONDS - start)) s"
 }
 
@@ -101,10 +102,22 @@ setup_schemas() {
 # The real libvirt qemu driver for the tests. It runs inside virsh, no daemon is needed, only
 # the user that the driver is built to look up: with libvirt 9 it is libvirt-daemon-system that
 # makes it, later ones make it with the driver.
-packages=(libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-system-arm tini)
+packages=(libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-system-arm tini
+    libvirt-dev pkg-config gcc) # these three for libvirt-python, which is built here
 
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 has_user() { getent passwd libvirt-qemu >/dev/null; }
+has_binding() { .venv/bin/python -c 'import libvirt' 2>/dev/null; }
+python_header() { .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include") + "/Python.h")'; }
+
+# `validate --libvirt` and its tests. Not in requirements.lock: who has no libvirt cannot build it.
+install_binding() {
+    if has_binding; then return; fi
+    need_uv
+    say "libvirt-python, into .venv"
+    retry "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r .ci/libvirt.lock ||
+        say "libvirt-python does not build here: its tests are skipped (in CI they fail)"
+}
 
 setup_system() {
     local package start=$SECONDS missing=()
@@ -115,11 +128,16 @@ setup_system() {
     for package in "${packages[@]}"; do
         is_installed "$package" || missing+=("$package")
     done
-    if [ ${#missing[@]} = 0 ] && has_user; then return; fi
+    if ! has_binding && ! [ -e "$(python_header)" ]; then missing+=(python3-dev); fi
+    if [ ${#missing[@]} = 0 ] && has_user; then
+        install_binding
+        return
+    fi
     if can_apt; then
         if [ ${#missing[@]} != 0 ]; then apt_install "${missing[@]}"; fi
         has_user || apt_install libvirt-daemon-system
         say "system packages: $((SECONDS - start)) s"
+        install_binding
         return
     fi
     has_user || missing+=(libvirt-daemon-system)
@@ -136,6 +154,7 @@ make_lock() {
         --generate-hashes --no-emit-index-url --no-emit-find-links)
     "${compile[@]}" pyproject.toml --group dev "$@" -o requirements.lock
     "${compile[@]}" .ci/uv.in "$@" -o .ci/uv.lock
+    "${compile[@]}" .ci/libvirt.in "$@" -o .ci/libvirt.lock
 }
 
 case ${1-} in

@@ -98,6 +98,12 @@ def _add_render(commands: _Commands) -> None:
         "-o", dest="output", metavar="OUT", help="write the XML here, whole or not at all"
     )
     parser.add_argument(
+        "--check-with",
+        metavar="URI",
+        help="also have a libvirt define the result and forget it, e.g. qemu:///system; needs "
+        "libvirt-python",
+    )
+    parser.add_argument(
         "--diff",
         action="store_true",
         help="print a unified diff of what changed, not the XML; for reading, not for patch",
@@ -141,6 +147,12 @@ def _add_validate(commands: _Commands) -> None:
         action="store_true",
         help="check the passed-through devices against passthrough.xsd too, which says what the "
         "hook may write",
+    )
+    parser.add_argument(
+        "--libvirt",
+        metavar="URI",
+        help="also have a libvirt define each and forget it, e.g. qemu:///system; needs "
+        "libvirt-python",
     )
     parser.add_argument(
         "--output", choices=("text", "json"), default="text", help="(default: text)"

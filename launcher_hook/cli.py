@@ -71,6 +71,12 @@ def _render(arguments: argparse.Namespace) -> int:
     log.log(level, "what we wrote is valid, checked against %s", schemas.name)
     for warning in rendered.warnings:
         log.info("was there before: %s", warning)
+    if arguments.check_with is not None:
+        from launcher_hook.libvirt_check import LibvirtCheck
+
+        libvirt = LibvirtCheck(arguments.check_with)
+        libvirt.check_rendered(inputs.domain_xml, rendered.xml)
+        log.info("%s takes it", libvirt.name)
     if arguments.output == "-":
         arguments.output = None
     if arguments.output is not None:
@@ -100,16 +106,25 @@ def _validate(arguments: argparse.Namespace) -> int:
     from launcher_hook.validate import Verdict, print_verdicts, validate_domain
 
     schemas = load_schemas(arguments.schema_version)
+    libvirt = None
+    if arguments.libvirt is not None:
+        from launcher_hook.libvirt_check import LibvirtCheck
+
+        libvirt = LibvirtCheck(arguments.libvirt)
     verdicts = []
     for name in arguments.files:
         try:
-            verdict = validate_domain(
-                _read_domain(name), _where(name), schemas, explain=arguments.explain
-            )
+            data = _read_domain(name)
+            verdict = validate_domain(data, _where(name), schemas, explain=arguments.explain)
+            if libvirt is not None and verdict.is_domain:
+                # Its own schema only where ours has nothing to say: that one names the place.
+                more = libvirt.fault(data, validate=not verdict.faults)
+                verdict = Verdict(verdict.where, (*verdict.faults, *more))
         except InputError as error:
             verdict = Verdict.unreadable(_where(name), error)
         verdicts.append(verdict)
-    _print(print_verdicts(verdicts, schemas.name, arguments.output))
+    checkers = schemas.name if libvirt is None else f"{schemas.name}, and in {libvirt.name}"
+    _print(print_verdicts(verdicts, checkers, arguments.output))
     return 4 if any(verdict.faults for verdict in verdicts) else 0
 
 

@@ -12,17 +12,22 @@ from launcher_hook.schema import Fault, SchemaSet, rule_faults
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found in one document; no faults means clean."""
+    """What was found in one document; no faults means clean.
+
+    Attributes:
+        is_domain: False for what could not be read as a domain at all.
+    """
 
     where: str
     faults: tuple[Fault, ...]
+    is_domain: bool = True
 
     @classmethod
     def unreadable(cls, where: str, error: InputError) -> "Verdict":
         """The verdict on what is no domain at all: one fault."""
         line = error.where.removeprefix(f"{where}:")
         number = int(line) if line.isdigit() else None
-        return cls(where, (Fault("/", number, error.what, error.fix),))
+        return cls(where, (Fault("/", number, error.what, error.fix),), is_domain=False)
 
 
 def validate_domain(

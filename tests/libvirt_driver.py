@@ -92,6 +92,15 @@ class LibvirtDriver:
         shutil.rmtree(self._state, ignore_errors=True)
 
     @property
+    def uri(self) -> str:
+        """Where it is to be had, for anybody in the same root."""
+        return f"qemu:///embed?root={self._root}"
+
+    def names(self) -> list[str]:
+        """The domains that it has."""
+        return self._virsh("list --all --name")[0].split()
+
+    @property
     def version(self) -> tuple[int, ...]:
         """The library's version, e.g. ``(9, 0, 0)``."""
         answer, errors = self._virsh("version")
@@ -184,8 +193,7 @@ class LibvirtDriver:
             return self._virsh_once(script)
 
     def _virsh_once(self, script: str) -> tuple[str, str]:
-        uri = f"qemu:///embed?root={self._root}"
-        command = ["tini", "-s", "--", *self._prefix, "virsh", "-q", "-c", uri, script]
+        command = ["tini", "-s", "--", *self._prefix, "virsh", "-q", "-c", self.uri, script]
         with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,115 @@
+"""Asks a libvirt at hand whether it would take a domain. The only module that imports libvirt.
+
+The domain is defined under a name and a UUID of its own and forgotten again, so that no domain of
+that libvirt is touched, not even the one that it describes.
+"""
+
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from launcher_hook.domain.document import parse_domain, print_domain
+from launcher_hook.errors import HostError, InputError, SchemaError
+from launcher_hook.schema import Fault
+
+_PACKAGE = "install the extra: pip install 'launcher-hook[libvirt]' (it needs libvirt's headers)"
+
+
+class LibvirtCheck:
+    """A connection to one libvirt.
+
+    Args:
+        uri: libvirt's own, e.g. ``qemu:///system``.
+
+    Raises:
+        HostError: There is no libvirt-python, or no libvirt answers at this URI.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._where = f"libvirt {uri}"
+        try:
+            import libvirt
+        except ImportError as error:
+            raise HostError(self._where, f"libvirt-python is missing: {error}", _PACKAGE) from None
+        self._libvirt: Any = libvirt  # it has no types
+        libvirt.registerErrorHandler(lambda *_: None, None)  # it would print each error itself
+        with suppress(libvirt.libvirtError):  # twice in a process it refuses
+            libvirt.virEventRegisterDefaultImpl()  # qemu:///embed needs one
+        try:
+            self._connection = libvirt.open(uri)
+        except libvirt.libvirtError as error:
+            raise HostError(
+                self._where,
+                f"it does not answer: {_message(error)}",
+                "see that libvirtd runs, or give another URI, e.g. qemu:///system",
+            ) from None
+
+    @property
+    def name(self) -> str:
+        """Its version, for messages: ``libvirt 9.0.0 (qemu:///system)``."""
+        number = self._connection.getLibVersion()
+        version = f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+        return f"libvirt {version} ({self._where.removeprefix('libvirt ')})"
+
+    def refusal(self, domain_xml: bytes, *, validate: bool) -> str | None:
+        """What this libvirt has against a domain; None where it takes it.
+
+        Args:
+            domain_xml: Any domain.
+            validate: Also against its own schema, which no domain of a launcher fits.
+
+        Raises:
+            InputError: It is no domain XML at all.
+        """
+        tree = parse_domain(domain_xml)
+        root = tree.getroot()
+        for tag in ("name", "uuid"):
+            for element in root.findall(tag):
+                root.remove(element)
+        name = root.makeelement("name")
+        name.text = f"launcher-hook-check-{uuid.uuid4()}"
+        root.insert(0, name)
+        flags = self._libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
+        try:
+            domain = self._connection.defineXMLFlags(print_domain(tree, b"").decode(), flags)
+        except self._libvirt.libvirtError as error:
+            return _message(error)
+        domain.undefineFlags(self._libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        return None
+
+    def check_rendered(self, before: bytes, after: bytes) -> None:
+        """Refuse what this libvirt would refuse.
+
+        Args:
+            before: The domain as it was handed to us.
+            after: The same with our devices.
+
+        Raises:
+            InputError: It refuses the domain without us, too.
+            SchemaError: It refuses what we made of it.
+        """
+        refusal = self.refusal(after, validate=False)
+        if refusal is None:
+            return
+        if self.refusal(before, validate=False) is not None:
+            raise InputError(
+                self._where,
+                f"it refuses the domain as it was given: {refusal}",
+                "mend the domain, or check it with the libvirt that it was made for",
+            )
+        raise SchemaError(
+            self._where,
+            f"it refuses what was rendered: {refusal}",
+            "report it with the domain, the VMI and this message",
+        )
+
+    def fault(self, domain_xml: bytes, *, validate: bool) -> tuple[Fault, ...]:
+        """As `refusal`, in the form of a verdict."""
+        refusal = self.refusal(domain_xml, validate=validate)
+        if refusal is None:
+            return ()
+        return (Fault("/domain", None, refusal, f"so says {self.name}", rule="libvirt"),)
+
+
+def _message(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,90 @@
+"""`validate --libvirt` and `render --check-with`: a real libvirt has the last word."""
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from cases import CASES
+from launcher import COMMAND
+from libvirt_driver import LibvirtDriver, for_this_machine
+
+CASE = CASES / "readme"
+FUNCTIONS = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A=0000:86:00.0,0000:af:00.0"
+
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("libvirt") is None and os.environ.get("CI") != "true",
+    reason="libvirt-python is not installed (as root: make test)",
+)
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Path:
+    file = tmp_path / "vm.xml"
+    file.write_bytes(for_this_machine((CASE / "domain.xml").read_bytes()))
+    return file
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    # tini: libvirt waits for the probes that it kills, and PID 1 may be slow to reap them.
+    return subprocess.run(
+        ["tini", "-s", "--", COMMAND, *map(str, arguments)],
+        capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
+
+
+@needs_package
+def test_a_rendered_domain_is_taken_and_nothing_stays_behind(
+    libvirt: LibvirtDriver, domain: Path
+) -> None:
+    done = run(
+        "render", "--domain", domain, "--vmi", CASE / "vmi.json", "--env", FUNCTIONS,
+        "--check-with", libvirt.uri, "-v",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "takes it" in done.stderr
+    assert libvirt.names() == []
+
+
+@needs_package
+def test_a_domain_that_libvirt_refuses_without_us_is_an_input_error(
+    libvirt: LibvirtDriver, domain: Path
+) -> None:
+    domain.write_bytes(domain.read_bytes().replace(b"q35", b"q36"))
+    done = run("render", "--domain", domain, "--env", "PCI_RESOURCE_X=0000:86:00.0",
+               "--check-with", libvirt.uri)  # fmt: skip
+    assert done.returncode == 2
+    assert "it refuses the domain as it was given: " in done.stderr
+    assert done.stdout == ""
+
+
+@needs_package
+def test_validate_says_what_libvirt_says(libvirt: LibvirtDriver, domain: Path) -> None:
+    good = run("validate", domain, "--libvirt", libvirt.uri)
+    assert f"and in libvirt {'.'.join(map(str, libvirt.version))} ({libvirt.uri})" in good.stdout
+    assert "so says" not in good.stdout
+    domain.write_bytes(domain.read_bytes().replace(b"q35", b"q36"))
+    bad = run("validate", domain, "--libvirt", libvirt.uri)
+    assert bad.returncode == 4
+    assert "; so says libvirt" in bad.stdout
+    assert libvirt.names() == []
+
+
+@needs_package
+def test_a_libvirt_that_does_not_answer_is_said(domain: Path) -> None:
+    done = run("validate", domain, "--libvirt", "qemu+unix:///system?socket=/nonexistent")
+    assert done.returncode == 3
+    assert "it does not answer: " in done.stderr
+    assert "see that libvirtd runs, or give another URI" in done.stderr
+
+
+def test_without_the_package_it_says_what_to_install(domain: Path, tmp_path: Path) -> None:
+    (tmp_path / "libvirt.py").write_text("raise ImportError('not here')\n")
+    done = subprocess.run(
+        [COMMAND, "validate", str(domain), "--libvirt", "qemu:///system"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "libvirt-python is missing: not here; install the extra: pip install" in done.stderr

@@ -136,6 +136,9 @@ make_lock() {
         --generate-hashes --no-emit-index-url --no-emit-find-links)
     "${compile[@]}" pyproject.toml --group dev "$@" -o requirements.lock
     "${compile[@]}" .ci/uv.in "$@" -o .ci/uv.lock
+    # The image's: what the program needs, and what builds its wheel, in the same versions.
+    "${compile[@]}" pyproject.toml -c requirements.lock -o sidecar-image/runtime.lock
+    "${compile[@]}" sidecar-image/build.in -c requirements.lock -o sidecar-image/build.lock
 }
 
 case ${1-} in

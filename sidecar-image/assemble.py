@@ -159,7 +159,7 @@ def owners(files: Iterable[Path]) -> set[str]:
 
     dpkg knows a file by the name that it was packed under, which may be without /usr.
     """
-    found = set()
+    found: set[str] = set()
     for path in files:
         for name in (path, Path("/", path.relative_to("/usr")) if path.parts[1] == "usr" else path):
             ask = ["dpkg-query", "-S", str(name)]

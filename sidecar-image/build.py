@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,15 +30,13 @@ WORK = REPOSITORY / "build/image"
 ARCHIVE = WORK / "launcher-hook.tar"
 
 SUITE, PYTHON, GLIBC = "trixie", "3.13", 41
-"""Debian's release for the base, the Python that it has, and the minor of its glibc 2.x."""
+"""Debian's release for the base, the Python that it has, and the minor version of its glibc 2."""
 
 BASE_PACKAGES = ("python3-venv", "pci.ids", "ca-certificates")
 CONTEXT = ("pyproject.toml", "README.md", "LICENSE", "launcher_hook", "schemas", "sidecar-image")
 IGNORED = ("__pycache__", "manifests", "build.py", ".*")
 LOCKS = ("build.lock", "runtime.lock")
 NAME = "localhost/launcher-hook"
-
-Command = Sequence[str | Path]
 
 
 class UnableError(Exception):
@@ -80,7 +78,8 @@ def build(base: str | None, engine: str, output: Path) -> None:
         tarball = bring_base()
         wheels = bring_wheels(context / "sidecar-image")
         shutil.copytree(wheels, context / "wheels", copy_function=os.link)
-    made_of = digest([*files_below(context), *filter(None, [tarball])], f"{base} {engine}")
+    # The base's content is in its name.
+    made_of = digest(files_below(context), f"{base or tarball} {engine} {revision()}")
     stamp = output.with_name(f"{output.name}.made-of")
     if output.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of:
         say(f"all there, in {shorten(output)}")
@@ -128,12 +127,12 @@ def bring_base() -> Path:
     if shutil.which("mmdebstrap") is None:
         raise UnableError(
             "there is no mmdebstrap to make the base with; as root do 'apt-get install "
-            "mmdebstrap', or give a base of a registry, e.g. make image BASE=python:3.13-slim-trixie"
+            "mmdebstrap', or give one of a registry, e.g. make image BASE=python:3.13-slim-trixie"
         )
     with progress(f"base of Debian {SUITE}'s packages"), whole(tarball) as new:
         include = ",".join(BASE_PACKAGES)
         run("mmdebstrap", "--quiet", "--variant=apt", f"--include={include}", "--format=tar",
-            SUITE, new, *sources())  # fmt: skip
+            '--aptopt=Acquire::Retries "3"', SUITE, new, *sources())  # fmt: skip
     return tarball
 
 
@@ -167,7 +166,8 @@ def bring_wheels(folder: Path) -> Path:
     with progress("Python packages of the image"), whole(wheels) as new:
         for lock in locks:
             run(sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "--no-deps",
-                "--only-binary=:all:", f"--python-version={PYTHON}", *target, "-r", lock, "-d", new)  # fmt: skip
+                "--only-binary=:all:", f"--python-version={PYTHON}", *target, "-r", lock,
+                "-d", new)  # fmt: skip
     return wheels
 
 
@@ -187,9 +187,9 @@ def build_with_buildah(context: Path, base: str | None, tarball: Path | None, ou
     storage = WORK / "storage"
     policy = WORK / "policy.json"
     policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}', encoding="utf-8")
-    buildah = ["buildah", "--root", storage / "root", "--runroot", storage / "run",
+    buildah: list[str | Path] = ["buildah", "--root", storage / "root", "--runroot", storage / "run",
                "--storage-driver", "vfs"]  # fmt: skip
-    signed = ["--signature-policy", policy]
+    signed: list[str | Path] = ["--signature-policy", policy]
     try:
         if tarball is not None:
             base = f"{NAME}-base:{SUITE}"
@@ -231,8 +231,8 @@ def version() -> str:
 
 
 def revision() -> str:
-    """The commit; ``unknown`` outside of a clone."""
-    ask = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
+    """The commit, with ``-dirty`` where it is not all; ``unknown`` outside of a clone."""
+    ask = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=40", "--dirty"]
     asked = subprocess.run(ask, capture_output=True, text=True, check=False)
     return asked.stdout.strip() or "unknown"
 
@@ -243,17 +243,17 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def digest(paths: Iterable[Path], text: str) -> str:
-    """Sum up a text, and files by name, mode and content."""
+    """Sum up a text, and files by place, mode and content."""
     total = hashlib.sha256(text.encode())
     for path in paths:
-        total.update(f"\0{path.name} {path.stat().st_mode & 0o111:o}\0".encode())
+        total.update(f"\0{path} {path.stat().st_mode & 0o111:o}\0".encode())
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 
 def run(*command: str | Path, quiet: bool = False) -> None:
-    """Run a program; its output goes to our stderr, or nowhere unless it fails."""
+    """Run a program; what it prints goes to our stderr, or nowhere."""
     where = subprocess.PIPE if quiet else sys.stderr
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=where, check=False)
     if done.returncode != 0:
@@ -270,7 +270,7 @@ def capture(*command: str | Path) -> str:
 
 
 @contextmanager
-def whole(path: Path):  # type: ignore[no-untyped-def]
+def whole(path: Path) -> Iterator[Path]:
     """Give a name to write under; it becomes ``path`` when all went well, else it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".new-{path.name}")
@@ -292,7 +292,7 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def progress(what: str):  # type: ignore[no-untyped-def]
+def progress(what: str) -> Iterator[None]:
     """Tell the start of something that takes long, and how long it took."""
     say(f"{what} ...")
     start = time.monotonic()

@@ -53,9 +53,10 @@ ACCOUNTS = {
 }
 """KubeVirt's user of virt-launcher and its sidecars, by name."""
 
-MOUNT_POINTS = ("proc", "sys", "dev", "var/run/kubevirt-hooks", "var/run/kubevirt-plugin",
+MOUNT_POINTS = ("proc", "sys", "dev", "host/dev", "etc/launcher-hook", "var/run/kubevirt-hooks",
+                "var/run/kubevirt-plugin/launcher-hook",
                 "var/lib/kubelet/device-plugins")  # fmt: skip
-"""A runtime cannot make them where the root is read-only from the start."""
+"""Of the manifests: somebody who mounts over a root that is read-only finds them there."""
 
 DATA = ("/usr/share/misc/pci.ids", "/etc/os-release")
 

@@ -187,8 +187,8 @@ def build_with_buildah(context: Path, base: str | None, tarball: Path | None, ou
     storage = WORK / "storage"
     policy = WORK / "policy.json"
     policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}', encoding="utf-8")
-    buildah: list[str | Path] = ["buildah", "--root", storage / "root", "--runroot", storage / "run",
-               "--storage-driver", "vfs"]  # fmt: skip
+    places = ("--root", storage / "root", "--runroot", storage / "run")
+    buildah: list[str | Path] = ["buildah", *places, "--storage-driver", "vfs"]
     signed: list[str | Path] = ["--signature-policy", policy]
     try:
         if tarball is not None:

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cases import CASES
-from launcher import Sidecar
+from kubernetes import parse_injected_container
+from launcher import Sidecar, mutate
 from test_lock_files import read_pins
 
 from launcher_hook import __version__
 
 REPOSITORY = Path(__file__).parent.parent
+MANIFESTS = REPOSITORY / "sidecar-image/manifests"
 CASE = CASES / "stock-sidecar"
 DOMAIN = (CASE / "domain.xml").read_bytes()
 VMI = (CASE / "vmi.json").read_bytes()
@@ -79,9 +82,9 @@ def unpack(archive: Path, work: Path) -> Image:
     return Image(json.loads(blob(manifest["config"]).read_text())["config"], root)
 
 
-def inside(image: Image, *command: str, bind: Path | None = None) -> list[str]:
-    """The command line that runs a program in the image."""
-    binds = [f"--bind={bind}:/var/run/kubevirt-hooks"] if bind else []
+def inside(image: Image, *command: str, bind: str | None = None) -> list[str]:
+    """The command line that runs a program in the image, with SOURCE:TARGET mounted."""
+    binds = [f"--bind={bind}"] if bind else []
     container = str(REPOSITORY / "tests/container.py")
     return [sys.executable, container, str(image.root), *binds, "--", *command]
 
@@ -100,17 +103,19 @@ def run(image: Image, *command: str, bind: Path | None = None) -> subprocess.Com
 
 
 @contextmanager
-def running(image: Image) -> Iterator[Sidecar]:
-    """The image's entry point, with the launcher's directory and this machine's /sys."""
+def running(
+    image: Image, *arguments: str, mount: str = "/var/run/kubevirt-hooks"
+) -> Iterator[Sidecar]:
+    """The image's entry point, with a directory for its sockets."""
     with tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as scratch:
         Path(scratch).chmod(0o755)
         hooks, log = Path(scratch, "hooks"), Path(scratch, "log")
         hooks.mkdir()
         hooks.chmod(0o777)  # an emptyDir
-        command = [*image.settings["Entrypoint"], "--sysfs", "/nonexistent"]
+        command = [*image.settings["Entrypoint"], "--sysfs", "/nonexistent", *arguments]
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                inside(image, *command, bind=hooks), env=environment(image),
+                inside(image, *command, bind=f"{hooks}:{mount}"), env=environment(image),
                 stdin=subprocess.DEVNULL, stderr=stderr, text=True,
             )  # fmt: skip
         sidecar = Sidecar(process, hooks, log)
@@ -137,6 +142,19 @@ def test_the_hook_runs_as_qemu_with_a_read_only_root_and_no_capability(image: Im
         assert sidecar.info().name == "hook-sidecar-0"
         assert sidecar.define(DOMAIN, VMI) == EXPECTED
         sidecar.shut_down()
+        assert sidecar.process.wait(60) == 0
+        assert list(sidecar.directory.iterdir()) == []
+
+
+def test_the_hook_runs_as_the_policy_injects_it(image: Image) -> None:
+    documents = yaml.safe_load_all((MANIFESTS / "plugin.yaml").read_text(encoding="utf-8"))
+    (policy,) = (d for d in documents if d["kind"] == "MutatingAdmissionPolicy")
+    container = parse_injected_container(policy["spec"]["mutations"][0]["jsonPatch"]["expression"])
+    (mount,) = container["volumeMounts"]
+    with running(image, *container["args"], mount=mount["mountPath"]) as sidecar:
+        socket = sidecar.directory / "x.sock"
+        assert mutate(socket, DOMAIN, VMI) == EXPECTED
+        sidecar.process.terminate()
         assert sidecar.process.wait(60) == 0
         assert list(sidecar.directory.iterdir()) == []
 
@@ -194,10 +212,11 @@ def test_what_the_server_does_without_is_there_for_people(image: Image, tmp_path
         "validate",
         "--explain",
         "/var/run/kubevirt-hooks/vm.xml",
-        bind=tmp_path,
+        bind=f"{tmp_path}:/var/run/kubevirt-hooks",
     )
     assert done.returncode == 4, done.stderr
-    assert "hostdev/source/address/@slot: slot '0x40' is not allowed here" in done.stdout
+    assert "passthrough.xsd says: " in done.stdout
+    assert "slot '0x40'" in done.stdout
 
 
 def test_names_of_devices_are_in_the_image(image: Image) -> None:

@@ -10,7 +10,6 @@ Exit status: 0 the archive is there; 1 it could not be built; 3 this machine lac
 
 import argparse
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -37,6 +36,7 @@ CONTEXT = ("pyproject.toml", "README.md", "LICENSE", "launcher_hook", "schemas",
 IGNORED = ("__pycache__", "manifests", "build.py", ".*")
 LOCKS = ("build.lock", "runtime.lock")
 NAME = "localhost/launcher-hook"
+ASK = ("python3", "-c", "import platform as p; print(p.python_version()[:4], p.libc_ver()[1])")
 
 
 class UnableError(Exception):
@@ -73,12 +73,8 @@ def build(base: str | None, engine: str, output: Path) -> None:
     """Bring what is missing, and build unless that has been done with the same inputs."""
     context = WORK / "context"
     lay_context(context)
-    tarball = None
-    if base is None:
-        tarball = bring_base()
-        wheels = bring_wheels(context / "sidecar-image")
-        shutil.copytree(wheels, context / "wheels", copy_function=os.link)
-    # The base's content is in its name.
+    tarball = bring_base() if base is None else None
+    # What is in our own base is in its name, and the wheels are those of the lock files.
     made_of = digest(files_below(context), f"{base or tarball} {engine} {revision()}")
     stamp = output.with_name(f"{output.name}.made-of")
     if output.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of:
@@ -87,7 +83,7 @@ def build(base: str | None, engine: str, output: Path) -> None:
     with progress(f"image, with {engine}"):
         stamp.unlink(missing_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
-        ENGINES[engine](context, base, tarball, output)
+        ENGINES[engine](context, base or f"{NAME}-base:{SUITE}", tarball, output)
         stamp.write_text(made_of, encoding="utf-8")
     say(f"{shorten(output)}: {output.stat().st_size / 1e6:.1f} MB, an OCI archive")
 
@@ -149,40 +145,55 @@ def sources() -> list[str]:
     return [*lines, f"deb {signed}{security} {SUITE}-security main"]
 
 
-def bring_wheels(folder: Path) -> Path:
-    """Give the directory of the locked wheels for the base's Python, filled when it is not there.
+def bring_wheels(context: Path, python: str, glibc: int) -> None:
+    """Put the locked wheels into the context; pip of this machine knows where they come from.
 
     Args:
-        folder: Has the lock files.
+        context: Has the lock files.
+        python: The base's Python, such as ``3.13``.
+        glibc: The minor version of the base's glibc 2.
     """
-    locks = [folder / name for name in LOCKS]
+    locks = [context / "sidecar-image" / name for name in LOCKS]
     machine = platform.machine()
-    wheels = CACHE / f"wheels-{digest(locks, f'{PYTHON} {GLIBC} {machine}')[:16]}"
-    if wheels.exists():
-        return wheels
+    names = " ".join(lock.name for lock in locks)
+    made_of = digest(locks, f"{names} {python} {glibc} {machine}")
+    wheels = CACHE / f"wheels-{python}-{made_of[:16]}"
     # pip takes the names as they are: each glibc's own, none implies an older one.
-    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC, 4, -1)]
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(glibc, 4, -1)]
     target = [f"--platform={name}" for name in (*platforms, f"manylinux2014_{machine}")]
-    with progress("Python packages of the image"), whole(wheels) as new:
-        for lock in locks:
-            run(sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "--no-deps",
-                "--only-binary=:all:", f"--python-version={PYTHON}", *target, "-r", lock,
-                "-d", new)  # fmt: skip
-    return wheels
+    if not wheels.exists():
+        with progress(f"Python packages of the image, for {python}"), whole(wheels) as new:
+            for lock in locks:
+                run(sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "--no-deps",
+                    "--only-binary=:all:", f"--python-version={python}", *target, "-r", lock,
+                    "-d", new)  # fmt: skip
+    shutil.copytree(wheels, context / "wheels")
 
 
-def build_with_docker(context: Path, base: str | None, tarball: Path | None, output: Path) -> None:
+def parse_versions(text: str) -> tuple[str, int]:
+    """Take apart what ``ASK`` prints in a base: its Python, and the minor of its glibc 2."""
+    python, _, libc = text.partition(" ")
+    major, _, minor = libc.partition(".")
+    if major != "2" or not minor.isdecimal():
+        raise UnableError(f"the base has no glibc 2 ({text!r}); give one that is Debian's")
+    return python, int(minor)
+
+
+def build_with_docker(context: Path, base: str, tarball: Path | None, output: Path) -> None:
     """Build in docker's engine; the image stays there, and goes into the archive."""
     if tarball is not None:
-        base = f"{NAME}-base:{SUITE}"
         run("docker", "import", tarball, base, quiet=True)
+        versions = PYTHON, GLIBC
+    else:
+        versions = parse_versions(capture("docker", "run", "--rm", "--entrypoint=", base, *ASK))
+    bring_wheels(context, *versions)
     tags = [f"--tag={name}" for name in image_names()]
     run("docker", "build", "-q", *tags, *build_arguments(context, base), quiet=True)
     with whole(output) as new:
         run("docker", "save", "-o", new, image_names()[0])
 
 
-def build_with_buildah(context: Path, base: str | None, tarball: Path | None, output: Path) -> None:
+def build_with_buildah(context: Path, base: str, tarball: Path | None, output: Path) -> None:
     """Build without engine, registry or privileges beyond a chroot, in a storage of our own."""
     storage = WORK / "storage"
     policy = WORK / "policy.json"
@@ -192,10 +203,15 @@ def build_with_buildah(context: Path, base: str | None, tarball: Path | None, ou
     signed: list[str | Path] = ["--signature-policy", policy]
     try:
         if tarball is not None:
-            base = f"{NAME}-base:{SUITE}"
             container = capture(*buildah, "from", *signed, "scratch")
             run(*buildah, "add", "-q", container, tarball, "/", quiet=True)
             run(*buildah, "commit", "-q", *signed, "--rm", container, base, quiet=True)
+            versions = PYTHON, GLIBC
+        else:
+            container = capture(*buildah, "from", "-q", *signed, base)
+            ask = capture(*buildah, "run", "--isolation", "chroot", container, "--", *ASK)
+            versions = parse_versions(ask)
+        bring_wheels(context, *versions)
         tags = [f"--tag={name}" for name in image_names()]
         run(*buildah, "build", "--isolation", "chroot", *signed, "--pull=missing", *tags,
             *build_arguments(context, base))  # fmt: skip
@@ -206,13 +222,13 @@ def build_with_buildah(context: Path, base: str | None, tarball: Path | None, ou
         shutil.rmtree(storage, ignore_errors=True)
 
 
-ENGINES: dict[str, Callable[[Path, str | None, Path | None, Path], None]] = {
+ENGINES: dict[str, Callable[[Path, str, Path | None, Path], None]] = {
     "docker": build_with_docker,
     "buildah": build_with_buildah,
 }
 
 
-def build_arguments(context: Path, base: str | None) -> list[str | Path]:
+def build_arguments(context: Path, base: str) -> list[str | Path]:
     """What docker and buildah are told alike."""
     values = {"BASE": base, "VERSION": version(), "REVISION": revision()}
     given = [f"--build-arg={name}={value}" for name, value in values.items()]

@@ -85,9 +85,7 @@ class DomainHook:
             if not self._options.pass_through:
                 log.error("%s", error, extra=_of(vmi, start), exc_info=defect)
                 raise
-            log.error(
-                "passed through unchanged: %s", error, extra=_of(vmi, start), exc_info=defect
-            )
+            log.error("passed through unchanged: %s", error, extra=_of(vmi, start), exc_info=defect)
             return domain_xml
 
     def _define(self, inputs: Inputs, context: str, start: float) -> bytes:

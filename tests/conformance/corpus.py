@@ -19,7 +19,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "schemas"))
 
-import fetch
+import fetch  # noqa: E402
 
 INTO = REPOSITORY / ".cache" / "conformance"
 APT_HELPER = "/usr/lib/apt/apt-helper"

@@ -1,10 +1,10 @@
 """Run a program as a container runtime does, with a root file system of its own; as root.
 
-``python tests/container.py ROOT [--bind SOURCE:TARGET]... -- PROGRAM ARGUMENT...``
+``python tests/container.py ROOT [--user N] [--bind SOURCE:TARGET]... -- PROGRAM ARGUMENT...``
 
-Mounts of its own; ROOT read-only; /dev with four devices, /proc and /sys read-only; user and group
-107 with no other group; no capability in any set, and none to be had. The program replaces this
-process, so that its number is the one that the caller knows.
+Mounts of its own; ROOT read-only; /dev with four devices, /proc and /sys read-only; one user and
+its group, 107 unless said, with no other group; no capability in any set, and none to be had. The
+program replaces this process, so that its number is the one that the caller knows.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import os
 import subprocess
 from pathlib import Path
 
-USER = 107
 DEVICES = ("null", "zero", "random", "urandom")
 
 # linux/sched.h, linux/prctl.h
@@ -26,11 +25,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("root", type=Path)
+    parser.add_argument("--user", type=int, default=107)
     parser.add_argument("--bind", action="append", default=[], metavar="SOURCE:TARGET")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     enter(arguments.root, [bind.split(":") for bind in arguments.bind])
-    give_up_privileges()
+    give_up_privileges(arguments.user)
     os.execvp(arguments.command[0], arguments.command)
 
 
@@ -52,15 +52,15 @@ def enter(root: Path, binds: list[list[str]]) -> None:
     os.chdir("/")
 
 
-def give_up_privileges() -> None:
+def give_up_privileges(user: int) -> None:
     number = 0
     while _libc.prctl(PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
         check(_libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0))
         number += 1
     check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     os.setgroups([])
-    os.setresgid(USER, USER, USER)
-    os.setresuid(USER, USER, USER)
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
 
 
 def mount(*arguments: str | Path) -> None:

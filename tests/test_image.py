@@ -2,12 +2,14 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,11 +154,66 @@ def test_the_hook_runs_as_the_policy_injects_it(image: Image) -> None:
     container = parse_injected_container(policy["spec"]["mutations"][0]["jsonPatch"]["expression"])
     (mount,) = container["volumeMounts"]
     with running(image, *container["args"], mount=mount["mountPath"]) as sidecar:
-        socket = sidecar.directory / "x.sock"
-        assert mutate(socket, DOMAIN, VMI) == EXPECTED
+        assert mutate(sidecar.directory / "x.sock", DOMAIN, VMI) == EXPECTED
         sidecar.process.terminate()
         assert sidecar.process.wait(60) == 0
         assert list(sidecar.directory.iterdir()) == []
+
+
+def test_the_device_plugin_runs_with_what_its_manifest_gives_it(
+    image: Image, tmp_path: Path
+) -> None:
+    """As soon as the program has the command."""
+    if not (REPOSITORY / "launcher_hook/deviceplugin").is_dir():
+        return
+    daemonset = yaml.safe_load((MANIFESTS / "device-plugin/daemonset.yaml").read_text())
+    (container,) = daemonset["spec"]["template"]["spec"]["containers"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    arguments = [
+        f"--metrics={address}" if argument.startswith("--metrics=") else argument
+        for argument in container["args"]
+    ]
+    kubelet = tmp_path / "kubelet"
+    kubelet.mkdir(mode=0o750)
+    sources = {
+        "kubelet": kubelet,
+        "dev": Path("/dev"),
+        "config": MANIFESTS / "device-plugin",  # the ConfigMap, and some files more
+    }
+    binds = [
+        f"--bind={sources[mount['name']]}:{mount['mountPath']}"
+        for mount in container["volumeMounts"]
+    ]
+    user = f"--user={container['securityContext']['runAsUser']}"
+    command = [sys.executable, str(REPOSITORY / "tests/container.py"), str(image.root), user,
+               *binds, "--", *container["command"], *arguments]  # fmt: skip
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment(image), stderr=log)
+    try:
+        path = container["livenessProbe"]["httpGet"]["path"]
+        wait_for_answer(f"http://{address}{path}", process, tmp_path / "log")
+        process.terminate()
+        assert process.wait(60) == 0
+        assert list(kubelet.iterdir()) == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until it is 200, as kubelet's startup probe does."""
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                assert answer.status == 200
+                return
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
 
 
 def test_the_schemas_of_the_image_are_those_that_we_pin(image: Image) -> None:

@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test check bench proto lock clean
+.PHONY: help setup demo test check bench image proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -31,7 +31,11 @@ bench: setup ## measure rendering and the hook sidecar; BENCH_ROUNDS=0.1 for a q
 proto: setup ## make the message classes of launcher_hook/proto anew
 	@$(PYTHON) tests/make_messages.py
 
-lock: ## make requirements.lock anew; ARGS=--upgrade for newer versions
+image: setup ## build the container image; BASE=python:3.13-slim-trixie for a base of a registry
+	@$(SETUP) image
+	@$(PYTHON) sidecar-image/build.py $(if $(BASE),--base $(BASE)) $(ARGS)
+
+lock: ## make requirements.lock anew, and the image's; ARGS=--upgrade for newer versions
 	@$(SETUP) lock $(ARGS)
 
 clean: ## remove all that make brought or built (the next make needs the network)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set-up for the Makefile, one step a call: python, schemas, system, lock.
+# Set-up for the Makefile, one step a call: python, schemas, system, image, lock.
 # Each step brings what is missing and says what it brings; done twice, it does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -145,6 +145,23 @@ setup_system() {
     say "apt-get install --no-install-recommends ${missing[*]}"
 }
 
+# What builds the image: not of everybody's set-up. docker, where it has an engine, does as well.
+setup_image() {
+    local program start=$SECONDS missing=()
+    local programs=(mmdebstrap)
+    docker info >/dev/null 2>&1 || programs+=(buildah)
+    for program in "${programs[@]}"; do
+        command -v "$program" >/dev/null || missing+=("$program")
+    done
+    if [ ${#missing[@]} = 0 ]; then return; fi
+    if can_apt; then
+        apt_install "${missing[@]}"
+        say "what builds the image: $((SECONDS - start)) s"
+        return
+    fi
+    say "to build the image, as root: apt-get install --no-install-recommends ${missing[*]}"
+}
+
 # The machine's own settings of pip and uv must not get into what everybody uses.
 make_lock() {
     need_uv
@@ -155,12 +172,16 @@ make_lock() {
     "${compile[@]}" pyproject.toml --group dev "$@" -o requirements.lock
     "${compile[@]}" .ci/uv.in "$@" -o .ci/uv.lock
     "${compile[@]}" .ci/libvirt.in "$@" -o .ci/libvirt.lock
+    # The image's: what the program needs, and what builds its wheel, in the same versions.
+    "${compile[@]}" pyproject.toml -c requirements.lock -o sidecar-image/runtime.lock
+    "${compile[@]}" sidecar-image/build.in -c requirements.lock -o sidecar-image/build.lock
 }
 
 case ${1-} in
 python) setup_python ;;
 schemas) setup_schemas ;;
 system) setup_system ;;
+image) setup_image ;;
 lock) make_lock "${@:2}" ;;
-*) fail "usage: .ci/setup.sh python|schemas|system|lock" ;;
+*) fail "usage: .ci/setup.sh python|schemas|system|image|lock" ;;
 esac

@@ -15,8 +15,19 @@ def end_on_signals() -> threading.Event:
     pod then waits half a minute for SIGKILL.
     """
     ended = threading.Event()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: None)
+    # A handler runs in the thread that waits for the event: while that holds the event's lock, a
+    # handler that sets it would wait for itself. So C writes down the signal, and a thread sets it.
+    signal.set_wakeup_fd(writer)
+
+    def tell() -> None:
+        os.read(reader, 1)
+        ended.set()
+
+    threading.Thread(target=tell, name="signals", daemon=True).start()
     return ended
 
 

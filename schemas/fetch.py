@@ -107,11 +107,11 @@ def parse_version(package_version: str) -> str:
     return match[1]
 
 
-def parse_archive(targets: str) -> str | None:
-    """Choose Debian's main archive from ``kind|label|component|address`` lines, if it is there."""
+def parse_archive(targets: str, wanted: str = "Debian") -> str | None:
+    """Choose an archive's main part from ``kind|label|component|address`` lines, if it is there."""
     for line in targets.splitlines():
         kind, label, component, address = line.split("|")
-        if (kind, label, component) == ("Packages", "Debian", "main"):
+        if (kind, label, component) == ("Packages", wanted, "main"):
             return address
     return None
 
@@ -228,25 +228,28 @@ def make_apt_folder(work: Path, sources: str | None) -> None:
     (work / "apt.conf").write_text(text.format(work=work), encoding="utf-8")
 
 
-def find_archive() -> str:
-    """Ask the machine's own apt where Debian's main archive is.
+def find_archive(label: str = "Debian") -> str:
+    """Ask the machine's own apt where one of Debian's archives is.
+
+    Args:
+        label: As its Release file says; ``Debian-Security`` is the other one.
 
     Raises:
-        NoArchiveError: There is no apt, or it does not use Debian's main archive.
+        NoArchiveError: There is no apt, or it does not use the main part of that archive.
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise NoArchiveError("there is no apt-get or no dpkg-deb here")
     question = ["indextargets", "--format", "$(CREATED_BY)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"]
     machine = subprocess.run(["apt-get", *question], capture_output=True, text=True, check=False)
-    archive = parse_archive(machine.stdout)
+    archive = parse_archive(machine.stdout, label)
     if archive is None:  # a new machine or an image without lists: get them, for ourselves only
         with tempfile.TemporaryDirectory(prefix="launcher-hook-apt-") as name:
             work = Path(name)
             make_apt_folder(work, sources=None)
             keep_trying(partial(run_apt, ["update"], work))
-            archive = parse_archive(run_apt(question, work))
+            archive = parse_archive(run_apt(question, work), label)
     if archive is None:
-        raise NoArchiveError("apt's sources have no main component labelled Debian")
+        raise NoArchiveError(f"apt's sources have no main component labelled {label}")
     return archive
 
 

@@ -9,6 +9,9 @@ from typing import NoReturn, TypeAlias
 from launcher_hook import __version__
 from launcher_hook.errors import InputError
 
+HOOKS_DIRECTORY = Path("/var/run/kubevirt-hooks")
+"""Where virt-launcher mounts a hook sidecar's directory."""
+
 _INPUTS_HELP = """\
 The devices come from PCI_RESOURCE_* and MDEV_PCI_RESOURCE_* variables: the process's own, then
 those of --env-file, then those of --env; a later one replaces an earlier one of the same name.
@@ -174,9 +177,9 @@ def _add_serve(commands: _Commands) -> None:
     parser.add_argument(
         "--socket-dir",
         type=Path,
-        default=Path("/var/run/kubevirt-hooks"),
         metavar="DIR",
-        help="where the launcher looks for it (default: /var/run/kubevirt-hooks)",
+        help=f"where the launcher looks for it (default: {HOOKS_DIRECTORY}; with --plugin-socket: "
+        "no hook socket)",
     )
     parser.add_argument(
         "--versions",
@@ -188,7 +191,7 @@ def _add_serve(commands: _Commands) -> None:
         "--plugin-socket",
         type=Path,
         metavar="SOCKET",
-        help="also serve KubeVirt 1.9's plugin API here",
+        help="serve KubeVirt 1.9's plugin API here",
     )
     _add_configuration(parser)
     parser.add_argument(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher_hook.arguments import complain, make_parser
+from launcher_hook.arguments import HOOKS_DIRECTORY, complain, make_parser
 from launcher_hook.env import (
     merge_environments,
     parse_allocations,
@@ -143,8 +143,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         sysfs=arguments.sysfs,
         pass_through=arguments.on_error == "passthrough",
     )
+    socket_dir = arguments.socket_dir
+    if socket_dir is None and arguments.plugin_socket is None:
+        socket_dir = HOOKS_DIRECTORY
     versions = arguments.versions.split(",")
-    serve_hook(arguments.socket_dir, versions, options, ended, arguments.plugin_socket)
+    serve_hook(socket_dir, versions, options, ended, arguments.plugin_socket)
     leave(0)
 
 

@@ -160,7 +160,7 @@ def mutate(socket: Path, domain: bytes, vmi: bytes, context: str = "Boot") -> by
     """The plugin API's one call."""
     messages = hooks_plugins_v1alpha1
     request = messages.MutateDomainRequest(
-        domain_type="Domain",
+        domain_type="libvirt",
         domain=domain,
         vmi=vmi,
         sidecar_context=messages.SidecarContext(invocation_context=context),

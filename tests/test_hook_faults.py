@@ -14,7 +14,7 @@ import grpc
 import pytest
 from cases import CASES
 from hosttree import build_host_tree, gpu, rebind, remove
-from launcher import COMMAND, START_S, Sidecar, ask_define, ask_info, running_sidecar
+from launcher import COMMAND, START_S, Sidecar, ask_define, ask_info, mutate, running_sidecar
 
 NO_SYSFS = ("--sysfs", "/nonexistent")
 CASE = CASES / "stock-sidecar"
@@ -204,6 +204,22 @@ def test_killed_in_the_middle_of_a_call_it_comes_back_on_the_same_path() -> None
         with running_sidecar(*NO_SYSFS, directory=first.directory, stale=stale):
             assert ask_define(first.socket, DOMAIN, VMI) == EXPECTED
             assert [path.name for path in first.directory.iterdir()] == ["hook-sidecar-0.sock"]
+
+
+def test_asked_for_the_plugin_api_only_it_has_no_other_socket(tmp_path: Path) -> None:
+    plugin = tmp_path / "x.sock"
+    process = subprocess.Popen([COMMAND, "serve", *NO_SYSFS, "--plugin-socket", str(plugin)])
+    try:
+        while not plugin.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        assert mutate(plugin, DOMAIN, VMI) == EXPECTED
+        process.terminate()
+        assert process.wait(START_S) == 0
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_plugin_socket_goes_too(tmp_path: Path) -> None:

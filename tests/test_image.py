@@ -106,7 +106,10 @@ def run(image: Image, *command: str, bind: Path | None = None) -> subprocess.Com
 
 @contextmanager
 def running(
-    image: Image, *arguments: str, mount: str = "/var/run/kubevirt-hooks"
+    image: Image,
+    *arguments: str,
+    mount: str = "/var/run/kubevirt-hooks",
+    container: str = "hook-sidecar-0",
 ) -> Iterator[Sidecar]:
     """The image's entry point, with a directory for its sockets."""
     with tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as scratch:
@@ -120,7 +123,7 @@ def running(
                 inside(image, *command, bind=f"{hooks}:{mount}"), env=environment(image),
                 stdin=subprocess.DEVNULL, stderr=stderr, text=True,
             )  # fmt: skip
-        sidecar = Sidecar(process, hooks, log)
+        sidecar = Sidecar(process, hooks, log, container)
         try:
             sidecar.wait_for_socket()
             yield sidecar
@@ -153,8 +156,8 @@ def test_the_hook_runs_as_the_policy_injects_it(image: Image) -> None:
     (policy,) = (d for d in documents if d["kind"] == "MutatingAdmissionPolicy")
     container = parse_injected_container(policy["spec"]["mutations"][0]["jsonPatch"]["expression"])
     (mount,) = container["volumeMounts"]
-    with running(image, *container["args"], mount=mount["mountPath"]) as sidecar:
-        assert mutate(sidecar.directory / "x.sock", DOMAIN, VMI) == EXPECTED
+    with running(image, *container["args"], mount=mount["mountPath"], container="x") as sidecar:
+        assert mutate(sidecar.socket, DOMAIN, VMI) == EXPECTED
         sidecar.process.terminate()
         assert sidecar.process.wait(60) == 0
         assert list(sidecar.directory.iterdir()) == []

@@ -32,7 +32,7 @@ function='0x0'/></source><alias name='ua-gpu-warm-up'/></hostdev></devices></dom
 
 
 def serve_hook(
-    socket_dir: Path,
+    socket_dir: Path | None,
     versions: Sequence[str],
     options: HookOptions,
     ended: threading.Event,
@@ -42,11 +42,11 @@ def serve_hook(
     """Serve until the launcher says Shutdown or ``ended`` is set.
 
     Args:
-        socket_dir: Where the launcher looks for this container's socket.
+        socket_dir: Where the launcher looks for this container's socket; None for no such socket.
         versions: Hook protocol versions to offer.
         options: For each call.
         ended: Set when the process is told to go.
-        plugin_socket: Also serve KubeVirt 1.9's plugin API here.
+        plugin_socket: Serve KubeVirt 1.9's plugin API here.
         environ: Has ``CONTAINER_NAME``, which names the socket.
 
     Raises:
@@ -64,21 +64,19 @@ def serve_hook(
     gc.freeze()
     gc.enable()
     name = environ.get("CONTAINER_NAME") or "launcher-hook"
-    socket = socket_dir / f"{name}.sock"
-    servers = [
-        UnixServer(
-            socket, hook_handlers(name, hook, versions, ended.set), MOST_REQUEST_BYTES, _QEMU
-        )
-    ]
+    services = {}
     if plugin_socket is not None:
-        # The launcher waits for hook sockets first, so theirs is the last to be there.
-        servers.insert(
-            0, UnixServer(plugin_socket, plugin_handlers(hook), MOST_REQUEST_BYTES, _QEMU)
-        )
+        services[plugin_socket] = plugin_handlers(hook)
+    if socket_dir is not None:  # the launcher waits for hook sockets first: theirs is the last
+        services[socket_dir / f"{name}.sock"] = hook_handlers(name, hook, versions, ended.set)
+    servers = [
+        UnixServer(socket, handlers, MOST_REQUEST_BYTES, _QEMU)
+        for socket, handlers in services.items()
+    ]
     if ended.is_set():
         return  # told to go while it was loading
     with serving(servers, GRACE_S):
-        log.info("serving %s, checked against %s", socket, schemas.name)
+        log.info("serving %s, checked against %s", " and ".join(map(str, services)), schemas.name)
         while not ended.wait(3600):
             pass
     log.info("ended")

@@ -29,7 +29,16 @@ NOTHING = Limits({}, unified=False)
 ROUNDS = float(os.environ.get("BENCH_ROUNDS", "1"))  # 0.05 for a look, 1 for the README
 
 
+def image_environment() -> dict[str, str]:
+    """What the image sets for malloc."""
+    containerfile = Path(__file__).parents[2] / "sidecar-image" / "Containerfile"
+    (line,) = re.findall(r"^ENV (PATH=.*)", containerfile.read_text(), re.MULTILINE)
+    pairs = dict(word.split("=", 1) for word in line.split())
+    return {name: value for name, value in pairs.items() if name.startswith("MALLOC_")}
+
+
 def main() -> int:
+    os.environ |= image_environment()
     one, eight = one_gpu(), eight_gpus()
     print("The hook sidecar, a real process on a real socket; limits by cgroup where we may")
     print(f"{'figure':58} {'measured':>12} {'must':>8} {'goal':>8}")

@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test check bench image proto lock clean
+.PHONY: help setup demo test conformance check bench image proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -16,7 +16,12 @@ demo: setup ## show what the hook does, offline, without libvirt or devices
 
 test: setup ## run the tests, against a real libvirt too; ARGS="-k name -x"
 	@$(SETUP) system
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/pytest --ignore=tests/conformance $(ARGS)
+
+conformance: setup ## run libvirt's own test domains through ours, and in two libvirts; tables in build/conformance
+	@$(SETUP) system
+	@$(SETUP) conformance
+	@.venv/bin/pytest tests/conformance -s $(ARGS)
 
 check: setup ## lint, formatting, types, layers
 	@.venv/bin/ruff check .

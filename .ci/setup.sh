@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set-up for the Makefile, one step a call: python, schemas, system, image, lock.
+# Set-up for the Makefile, one step a call: python, schemas, system, conformance, image, lock.
 # Each step brings what is missing and says what it brings; done twice, it does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -103,7 +103,8 @@ setup_schemas() {
 # the user that the driver is built to look up: with libvirt 9 it is libvirt-daemon-system that
 # makes it, later ones make it with the driver.
 packages=(libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-system-arm tini
-    libvirt-dev pkg-config gcc) # these three for libvirt-python, which is built here
+    libxml2-utils                 # what virt-xml-validate runs
+    libvirt-dev pkg-config gcc) # for libvirt-python, which is built here
 
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 has_user() { getent passwd libvirt-qemu >/dev/null; }
@@ -145,6 +146,19 @@ setup_system() {
     say "apt-get install --no-install-recommends ${missing[*]}"
 }
 
+# libvirt's own test domains, and a second libvirt in a chroot, both into .cache/conformance. As
+# somebody else than root there is no chroot, and its tests are skipped.
+setup_conformance() {
+    .venv/bin/python tests/conformance/corpus.py
+    if [ "$(id -u)" != 0 ]; then
+        say "not root: without the second libvirt, which runs in a chroot"
+        return
+    fi
+    command -v mmdebstrap >/dev/null || { can_apt && apt_install mmdebstrap; } ||
+        fail "no mmdebstrap on PATH; install it"
+    .venv/bin/python tests/conformance/chroot.py
+}
+
 # What builds the image: not of everybody's set-up. docker, where it has an engine, does as well.
 setup_image() {
     local program start=$SECONDS missing=()
@@ -181,7 +195,8 @@ case ${1-} in
 python) setup_python ;;
 schemas) setup_schemas ;;
 system) setup_system ;;
+conformance) setup_conformance ;;
 image) setup_image ;;
 lock) make_lock "${@:2}" ;;
-*) fail "usage: .ci/setup.sh python|schemas|system|image|lock" ;;
+*) fail "usage: .ci/setup.sh python|schemas|system|conformance|image|lock" ;;
 esac

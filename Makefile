@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test check bench image proto lock clean
+.PHONY: help setup demo test interop check bench image proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -17,6 +17,11 @@ demo: setup ## show what the hook does, offline, without libvirt or devices
 test: setup ## run the tests, against a real libvirt too; ARGS="-k name -x"
 	@$(SETUP) system
 	@.venv/bin/pytest $(ARGS)
+
+interop: setup ## run KubeVirt's and Kubernetes' own Go code against ours; ARGS="-run Name -v"
+	@$(SETUP) system
+	@$(SETUP) interop
+	@bash tests/interop/run.sh $(ARGS)
 
 check: setup ## lint, formatting, types, layers
 	@.venv/bin/ruff check .

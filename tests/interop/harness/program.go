@@ -28,6 +28,14 @@ type Program struct {
 	exited  chan int
 }
 
+// program is the clone's, or the one that LAUNCHER_HOOK names.
+func program() string {
+	if other := os.Getenv("LAUNCHER_HOOK"); other != "" {
+		return other
+	}
+	return filepath.Join(Root(), ".venv/bin/launcher-hook")
+}
+
 // Start runs launcher-hook with these arguments; the test's end kills it. Of the environment it
 // has no PCI_RESOURCE_ variable, as in a real sidecar, but what is given here.
 func Start(t testing.TB, environ []string, arguments ...string) *Program {
@@ -36,32 +44,32 @@ func Start(t testing.TB, environ []string, arguments ...string) *Program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := &Program{
-		command: exec.Command(filepath.Join(Root(), ".venv/bin/launcher-hook"), arguments...),
+	started := &Program{
+		command: exec.Command(program(), arguments...),
 		log:     log,
 		exited:  make(chan int, 1),
 	}
 	for _, variable := range os.Environ() {
 		if !strings.Contains(variable, "PCI_RESOURCE") {
-			program.command.Env = append(program.command.Env, variable)
+			started.command.Env = append(started.command.Env, variable)
 		}
 	}
-	program.command.Env = append(program.command.Env, environ...)
-	program.command.Stdout, program.command.Stderr = log, log
-	if err := program.command.Start(); err != nil {
+	started.command.Env = append(started.command.Env, environ...)
+	started.command.Stdout, started.command.Stderr = log, log
+	if err := started.command.Start(); err != nil {
 		t.Fatalf("%v; make setup brings the program", err)
 	}
 	go func() {
-		_ = program.command.Wait()
-		program.exited <- program.command.ProcessState.ExitCode()
+		_ = started.command.Wait()
+		started.exited <- started.command.ProcessState.ExitCode()
 	}()
 	t.Cleanup(func() {
-		program.Kill()
+		started.Kill()
 		if t.Failed() {
-			t.Logf("launcher-hook %s said:\n%s", strings.Join(arguments, " "), program.Log())
+			t.Logf("launcher-hook %s said:\n%s", strings.Join(arguments, " "), started.Log())
 		}
 	})
-	return program
+	return started
 }
 
 // Kill is SIGKILL, and waits until the process is gone.

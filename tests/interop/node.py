@@ -40,6 +40,10 @@ def _launcher(root: Path) -> None:
             HostDevice("0000:00:02.0", 0x8086, 0x9BC5, 0x030000, group=46, numa=0, driver="i915"),
         ],
     )  # fmt: skip
+    for numa, cpus in enumerate(("0-15", "16-31")):  # which KubeVirt looks up
+        node = root / f"bus/node/devices/node{numa}"
+        node.mkdir(parents=True)
+        (node / "cpulist").write_text(f"{cpus}\n")
     add_mdev(root, "4b20d080-1b54-4048-85b3-a6a62d165c01", "0000:00:02.0", group=50)
     add_mdev(root, "aa618089-8b16-4d01-a136-25a0f3c73123", "0000:5e:00.0", group=51)
 

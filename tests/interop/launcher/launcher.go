@@ -48,15 +48,23 @@ func HookManager(directory string) hooks.Manager {
 	return manager
 }
 
-// Convert makes the domain of a VMI as SyncVMI does; its hostdevs come from the PCI_RESOURCE_
-// variables of this process. sriovFunctions has the function that Multus gave to each network.
-func Convert(vmi *v1.VirtualMachineInstance, scratch string, sriovFunctions map[string]string) (*api.DomainSpec, error) {
+// Pod is what a VMI's pod finds around it.
+type Pod struct {
+	SRIOVFunctions  map[string]string // the function that Multus gave to each network
+	MigrationTarget bool
+	IOMMUFD         bool // KubeVirt's device plugin has left a file descriptor of /dev/iommu
+	PCINUMA         bool // KubeVirt's feature gate PCINUMAAwareTopology
+}
+
+// Convert makes the domain of a VMI as SyncVMI does, or as prepareMigrationTarget does; its hostdevs
+// come from the PCI_RESOURCE_ variables of this process.
+func Convert(vmi *v1.VirtualMachineInstance, pod Pod, scratch string) (*api.DomainSpec, error) {
 	if err := writeFirmware(scratch); err != nil {
 		return nil, err
 	}
 	domainManager, err := virtwrap.NewLibvirtDomainManager(
 		nil, scratch, scratch, nil, scratch, ephemeralDisks{}, metadata.NewCache(), nil, 0,
-		func() ([]int, error) { return cpus(0, 32), nil },
+		func() ([]int, error) { return append(cpus(0, 4), cpus(16, 16)...), nil }, // of both NUMA nodes
 		false, false, nil, "", nil, "", false, false, true)
 	if err != nil {
 		return nil, err
@@ -68,18 +76,24 @@ func Convert(vmi *v1.VirtualMachineInstance, scratch string, sriovFunctions map[
 	}
 	setField(manager, "disksInfo", disks)
 
-	context, err := generateConverterContext(manager, vmi, true, options(vmi), false)
+	context, err := generateConverterContext(manager, vmi, true, options(vmi, pod), pod.MigrationTarget)
 	if err != nil {
 		return nil, err
 	}
 	// As on a node of the guest's own architecture.
 	context.AllowCrossArchEmulation, context.HostArchitecture = false, vmi.Spec.Architecture
-	if context.SRIOVDevices, err = sriovDevices(vmi, sriovFunctions); err != nil {
-		return nil, err
+	context.IOMMUFDEnabled = pod.IOMMUFD
+	if !pod.MigrationTarget {
+		if context.SRIOVDevices, err = sriovDevices(vmi, pod.SRIOVFunctions); err != nil {
+			return nil, err
+		}
 	}
 	domain := &api.Domain{}
 	if err := converter.Convert_v1_VirtualMachineInstance_To_api_Domain(vmi, domain, context); err != nil {
 		return nil, err
+	}
+	if pod.MigrationTarget {
+		return &domain.Spec, nil
 	}
 	api.NewDefaulter(context.Architecture.GetArchitecture()).SetObjectDefaults_Domain(domain)
 	return &domain.Spec, nil
@@ -113,7 +127,7 @@ func sriovDevices(vmi *v1.VirtualMachineInstance, functions map[string]string) (
 }
 
 // options are what virt-handler sends: here a node with two NUMA nodes of 16 CPUs.
-func options(vmi *v1.VirtualMachineInstance) *cmdv1.VirtualMachineOptions {
+func options(vmi *v1.VirtualMachineInstance, pod Pod) *cmdv1.VirtualMachineOptions {
 	topology := &cmdv1.Topology{}
 	for node := range 2 {
 		cell := &cmdv1.Cell{
@@ -133,6 +147,7 @@ func options(vmi *v1.VirtualMachineInstance) *cmdv1.VirtualMachineOptions {
 		}
 	}
 	return &cmdv1.VirtualMachineOptions{
+		ClusterConfig:             &cmdv1.ClusterConfig{PCINUMAAwareTopologyEnabled: pod.PCINUMA},
 		InterfaceDomainAttachment: attachments,
 		VirtualMachineSMBios:      &cmdv1.SMBios{Manufacturer: "KubeVirt", Product: "None", Family: "KubeVirt"},
 		MemBalloonStatsPeriod:     10,

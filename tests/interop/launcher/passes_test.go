@@ -53,15 +53,17 @@ func TestEveryVMIGoesThroughThePasses(t *testing.T) {
 	defer table.Write(t)
 	for _, path := range manifests(t) {
 		name, _, _ := strings.Cut(filepath.Base(path), ".")
-		t.Run(name, func(t *testing.T) { throughThePasses(t, path, table) })
+		t.Run(name, func(t *testing.T) { throughThePasses(t, readVMI(t, path), Pod{}, nil, table) })
 	}
 }
 
 // throughThePasses boots one VMI with two sidecars: the recorder, then ours.
-func throughThePasses(t *testing.T, path string, table *harness.Table) {
-	vmi := readVMI(t, path)
+func throughThePasses(t *testing.T, vmi *v1.VirtualMachineInstance, pod Pod, change func(*api.DomainSpec), table *harness.Table) {
 	wanted := allocate(t, vmi)
-	spec := converted(t, vmi)
+	spec := converted(t, vmi, pod)
+	if change != nil {
+		change(spec)
+	}
 
 	directory := harness.ShortDir(t)
 	recorder := record(t, directory, "hook-sidecar-0")
@@ -90,6 +92,13 @@ func throughThePasses(t *testing.T, path string, table *harness.Table) {
 	for pass, reply := range replies {
 		given, back := parsed(t, recorder.Domains[pass]), parsed(t, reply)
 		checkDevices(t, pass+1, back, wanted, addresses, reply)
+		after := back.PassedThrough()
+		for host, device := range given.PassedThrough() {
+			for _, part := range LostOfDevice(device, after[host]) {
+				t.Errorf("pass %d: %s has lost %s", pass+1, host, part)
+				lost++
+			}
+		}
 		for _, element := range Lost(given, back) {
 			t.Errorf("pass %d: lost: %s", pass+1, element)
 			lost++
@@ -141,12 +150,13 @@ func checkDevices(t *testing.T, pass int, back *Node, wanted map[string]Wanted, 
 	}
 }
 
-// withoutDevices is libvirt's read-back of the same VM without passed-through devices and without hook.
+// withoutDevices is libvirt's read-back of the same VM without hook and without passed-through devices,
+// but for those that KubeVirt itself gives an address.
 func withoutDevices(t *testing.T, vmi *v1.VirtualMachineInstance, spec *api.DomainSpec) *Node {
 	t.Helper()
 	real.Forget()
 	spec.Devices.HostDevices = slices.DeleteFunc(spec.Devices.HostDevices, func(device api.HostDevice) bool {
-		return device.Type == api.HostDevicePCI || device.Type == api.HostDeviceMDev
+		return device.Address == nil && (device.Type == api.HostDevicePCI || device.Type == api.HostDeviceMDev)
 	})
 	if err := HookManager(harness.ShortDir(t)).Collect(0, patience); err != nil {
 		t.Fatal(err)
@@ -195,9 +205,10 @@ func passesOf(vmi *v1.VirtualMachineInstance) (few, many int) {
 	return 2, 3
 }
 
-func converted(t *testing.T, vmi *v1.VirtualMachineInstance) *api.DomainSpec {
+func converted(t *testing.T, vmi *v1.VirtualMachineInstance, pod Pod) *api.DomainSpec {
 	t.Helper()
-	spec, err := Convert(vmi, t.TempDir(), sriovFunctions)
+	pod.SRIOVFunctions = sriovFunctions
+	spec, err := Convert(vmi, pod, t.TempDir())
 	if err != nil {
 		t.Fatalf("KubeVirt's converter: %v", err)
 	}

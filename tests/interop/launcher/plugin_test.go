@@ -49,7 +49,7 @@ func gpuCase(t *testing.T) (*v1.VirtualMachineInstance, map[string]Wanted, *api.
 	t.Helper()
 	vmi := readVMI(t, filepath.Join(harness.Root(), gpuVMI))
 	wanted := allocate(t, vmi)
-	return vmi, wanted, converted(t, vmi)
+	return vmi, wanted, converted(t, vmi, Pod{})
 }
 
 // KubeVirt 1.9.0 converts its own hostdevs, which have no mode, to libvirtxml, which needs one. No

@@ -25,7 +25,7 @@ func boot(t *testing.T, directory string, sidecars uint, vmi *v1.VirtualMachineI
 	if err := manager.Collect(sidecars, patience); err != nil {
 		t.Fatal(err)
 	}
-	return manager, Define(real, vmi, converted(t, vmi))
+	return manager, Define(real, vmi, converted(t, vmi, Pod{}))
 }
 
 // waitForSocket waits until somebody answers there; a predecessor's stale socket does not.

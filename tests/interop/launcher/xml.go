@@ -148,6 +148,26 @@ func Lost(given, back *Node) []string {
 	return lost
 }
 
+// LostOfDevice is what a passed-through device had before the hook and has not after it. Managed and
+// mode are the hook's to set, and so are addresses, of which checkDevices has the last word.
+func LostOfDevice(given, back *Node) []string {
+	var lost []string
+	for _, attribute := range given.Attrs {
+		name := attribute.Name.Local
+		if name != "managed" && name != "mode" && back.Attr(name) != attribute.Value {
+			lost = append(lost, "@"+name)
+		}
+	}
+	for _, child := range given.Children {
+		switch kept := back.Find(child.Tag()); {
+		case child.Tag() == "source", child.Tag() == "address", child.Tag() == "alias":
+		case kept == nil || kept.Canonical() != child.Canonical():
+			lost = append(lost, child.Canonical())
+		}
+	}
+	return lost
+}
+
 func elements(domain *Node) []string {
 	var found []string
 	for _, child := range domain.Children {

@@ -95,6 +95,17 @@ func (p *Program) ExitStatus(t testing.TB) int {
 	}
 }
 
+// Running is false once the program has ended.
+func (p *Program) Running() bool {
+	select {
+	case status := <-p.exited:
+		p.exited <- status
+		return false
+	default:
+		return true
+	}
+}
+
 // Log is what the program has said so far.
 func (p *Program) Log() string {
 	said, _ := os.ReadFile(p.log.Name())

@@ -88,6 +88,9 @@ func (n *Node) expect(what string, capacity, allocatable int64) {
 	n.t.Helper()
 	harness.Eventually(n.t, fmt.Sprintf("%s: capacity %d, allocatable %d", what, capacity, allocatable), func() bool {
 		have, free := n.kubelet.Capacity(gpuResource)
+		if allocatable > 0 && !n.plugin.Running() {
+			n.t.Fatalf("%s: the plugin has ended", what)
+		}
 		return have == capacity && free == allocatable
 	})
 	row(n.t, what, fmt.Sprintf("capacity %d, allocatable %d", capacity, allocatable))

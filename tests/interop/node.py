@@ -49,10 +49,14 @@ def _launcher(root: Path) -> None:
 
 
 def _kubelet(root: Path) -> None:
-    """Two NUMA nodes with two cards each, with audio and USB in the group of the VGA function."""
+    """Two NUMA nodes with two cards each, with audio and USB in the group of the VGA function.
+
+    And a Tesla T4 that is on no NUMA node that its firmware would tell of.
+    """
     for number, bus in enumerate(("3b", "5e", "af", "d8")):
         cards = gpu(f"0000:{bus}:00.0", group=30 + number, numa=number // 2)
         build_host_tree(root, cards)
+    build_host_tree(root, [_one("0000:86:00.0", 34, -1)])
 
 
 if __name__ == "__main__":

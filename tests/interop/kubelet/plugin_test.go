@@ -23,7 +23,8 @@ import (
 const (
 	gpuResource = "nvidia.com/TU106_GEFORCE_RTX_2060_REV__A"
 	variable    = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A"
-	pciIDs      = "10de  NVIDIA Corporation\n\t1f08  TU106 [GeForce RTX 2060 Rev. A]\n"
+	teslaT4     = "nvidia.com/TU104GL_TESLA_T4"
+	pciIDs      = "10de  NVIDIA Corporation\n\t1eb8  TU104GL [Tesla T4]\n\t1f08  TU106 [GeForce RTX 2060 Rev. A]\n"
 )
 
 // The four cards of the node that node.py calls kubelet: two on each NUMA node, one IOMMU group each.
@@ -62,7 +63,7 @@ func newNode(t *testing.T, policy string) *Node {
 	must(t, os.MkdirAll(node.dev+"/vfio", 0o755))
 	must(t, os.WriteFile(base+"/pci.ids", []byte(pciIDs), 0o644))
 	must(t, harness.Node("build", node.sys, "kubelet"))
-	for _, name := range []string{"vfio", "30", "31", "32", "33"} {
+	for _, name := range []string{"vfio", "30", "31", "32", "33", "34"} {
 		must(t, os.WriteFile(filepath.Join(node.dev, "vfio", name), nil, 0o644))
 	}
 	node.startKubelet(policy)
@@ -185,27 +186,36 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func row(t *testing.T, cells ...any) { table.Row(append([]any{t.Name()}, cells...)...) }
+func row(t *testing.T, cells ...any) {
+	_, name, _ := strings.Cut(t.Name(), "/")
+	table.Row(append([]any{strings.ReplaceAll(name, "_", " ")}, cells...)...)
+}
 
 func TestDeviceManager(t *testing.T) {
 	table = harness.NewTable("interop-kubelet", "Kubernetes 1.37's device and topology manager with our plugin", "case", "what", "result")
 	defer table.Write(t)
-	for name, test := range map[string]func(*testing.T){
-		"registered":            testRegistered,
-		"one container":         testOneContainer,
-		"several containers":    testSeveralContainers,
-		"init container":        testInitContainer,
-		"preferred allocation":  testPreferredAllocation,
-		"best-effort":           testBestEffort,
-		"single-numa-node":      testSingleNUMANode,
-		"kubelet restarts":      testKubeletRestarts,
-		"unhealthy":             testUnhealthy,
-		"unplugged":             testUnplugged,
-		"plugin killed":         testPluginKilled,
-		"plugin ends":           testPluginEnds,
-		"refused by the plugin": testRefused,
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"registered", testRegistered},
+		{"one container", testOneContainer},
+		{"several containers", testSeveralContainers},
+		{"init container", testInitContainer},
+		{"two resources", testTwoResources},
+		{"preferred allocation", testPreferredAllocation},
+		{"best-effort", testBestEffort},
+		{"single-numa-node", testSingleNUMANode},
+		{"kubelet restarts", testKubeletRestarts},
+		{"kubelet restarts 20 times", testKubeletRestartsOften},
+		{"unhealthy", testUnhealthy},
+		{"unplugged", testUnplugged},
+		{"plugin killed", testPluginKilled},
+		{"plugin killed 10 times", testPluginKilledOften},
+		{"plugin ends", testPluginEnds},
+		{"refused by the plugin", testRefused},
 	} {
-		t.Run(name, test)
+		t.Run(test.name, test.run)
 	}
 }
 
@@ -249,6 +259,40 @@ func testInitContainer(t *testing.T) {
 		t.Errorf("init container %v, then %v", before, given)
 	}
 	row(t, "init container's device goes on to the container", given)
+}
+
+// One container with two resources: each plugin server answers for its own.
+func testTwoResources(t *testing.T) {
+	node := newNode(t, topologymanager.PolicySingleNumaNode)
+	node.expect("registered", 4, 4)
+	harness.Eventually(t, teslaT4+" registered", func() bool {
+		_, allocatable := node.kubelet.Capacity(teslaT4)
+		return allocatable == 1
+	})
+	both := pod("both", 1)
+	both.Spec.Containers[0].Resources.Limits[teslaT4] = *resource.NewQuantity(1, resource.DecimalSI)
+	if result := node.kubelet.Admit(both); !result.Admit {
+		t.Fatal(result.Message)
+	}
+	options, err := node.kubelet.Options(both, "c0")
+	must(t, err)
+	variables := map[string]string{}
+	for _, env := range options.Envs {
+		variables[env.Name] = env.Value
+	}
+	nodes := []string{}
+	for _, device := range options.Devices {
+		nodes = append(nodes, device.PathInContainer)
+	}
+	slices.Sort(nodes)
+	mine := variables[variable]
+	if wanted := []string{"/dev/vfio/" + group[mine], "/dev/vfio/34", "/dev/vfio/vfio"}; !slices.Equal(nodes, wanted) {
+		t.Errorf("device nodes %v, expected %v", nodes, wanted)
+	}
+	if len(variables) != 2 || variables["PCI_RESOURCE_NVIDIA_COM_TU104GL_TESLA_T4"] != "0000:86:00.0" {
+		t.Errorf("variables: %v", variables)
+	}
+	row(t, "a card of each kind, one without NUMA node", fmt.Sprint(variables))
 }
 
 // Without a topology manager only our preferred allocation keeps two cards of one node together.
@@ -323,6 +367,20 @@ func testKubeletRestarts(t *testing.T) {
 	row(t, "the running pod keeps", fmt.Sprint(before, ", the next one gets ", next))
 }
 
+func testKubeletRestartsOften(t *testing.T) {
+	node := newNode(t, topologymanager.PolicyNone)
+	node.expect("registered", 4, 4)
+	for restart := range 20 {
+		must(t, node.kubelet.Stop())
+		node.startKubelet(topologymanager.PolicyNone)
+		harness.Eventually(t, fmt.Sprintf("registered again after restart %d", restart+1), func() bool {
+			_, allocatable := node.kubelet.Capacity(gpuResource)
+			return allocatable == 4
+		})
+	}
+	row(t, "20 restarts, one right after the other", "registered again each time")
+}
+
 func testUnhealthy(t *testing.T) {
 	node := newNode(t, topologymanager.PolicyNone)
 	node.expect("registered", 4, 4)
@@ -374,6 +432,21 @@ func testPluginKilled(t *testing.T) {
 	row(t, "three more", node.admit(pod("next", 3)))
 }
 
+func testPluginKilledOften(t *testing.T) {
+	node := newNode(t, topologymanager.PolicyNone)
+	node.expect("registered", 4, 4)
+	for kill := range 10 {
+		node.plugin.Kill() // and back before kubelet may have heard of it
+		node.startPlugin()
+		one := pod(fmt.Sprintf("one-%d", kill), 1)
+		harness.Eventually(t, fmt.Sprintf("a pod is admitted after kill %d", kill+1), func() bool {
+			return node.kubelet.Admit(one).Admit
+		})
+		node.kubelet.Remove(one)
+	}
+	row(t, "10 kills, started again at once", "a pod is admitted after each")
+}
+
 func testPluginEnds(t *testing.T) {
 	node := newNode(t, topologymanager.PolicyNone)
 	node.expect("registered", 4, 4)
@@ -383,7 +456,7 @@ func testPluginEnds(t *testing.T) {
 	}
 	node.expect("SIGTERM", 4, 0)
 	left, _ := filepath.Glob(node.plugins + "/*.sock")
-	if len(left) != 1 { // kubelet.sock
+	if len(left) != 1 { // kubelet's own
 		t.Errorf("left behind: %v", left)
 	}
 	node.startPlugin()

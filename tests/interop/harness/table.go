@@ -14,6 +14,7 @@ type Table struct {
 	mutex sync.Mutex
 	file  string
 	lines []string
+	notes []string
 	width int
 }
 
@@ -38,13 +39,18 @@ func (table *Table) Row(cells ...any) {
 	table.lines = append(table.lines, row(texts))
 }
 
-// Write puts the table where it belongs and says where that is.
+// Note is a line below the table, such as its totals.
+func (table *Table) Note(format string, arguments ...any) {
+	table.notes = append(table.notes, "", fmt.Sprintf(format, arguments...))
+}
+
+// Write puts the table where `make interop` finds it.
 func (table *Table) Write(t testing.TB) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(table.file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(table.file, []byte(strings.Join(table.lines, "\n")+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(table.file, []byte(strings.Join(append(table.lines, table.notes...), "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -17,9 +17,7 @@ import (
 func TestVMIsOfClustersWithFeatureGates(t *testing.T) {
 	hardware.PciBasePath = filepath.Join(nodeSys, "bus/pci/devices")
 	hardware.NodeBasePath = filepath.Join(nodeSys, "bus/node/devices")
-	table := harness.NewTable("interop-gates",
-		"The same with feature gates of KubeVirt 1.9",
-		"VMI", "machine", "passes", "devices", "lost", "moved", "free ports (without devices)", "guest addresses")
+	table := newTable("interop-gates", "The same with feature gates of KubeVirt 1.9")
 	defer table.Write(t)
 	rtx := []v1.GPU{{Name: "gpu0", DeviceName: "nvidia.com/TU106_GEFORCE_RTX_2060_REV__A"}}
 	for _, gate := range []struct {

@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test conformance check bench image proto lock clean
+.PHONY: help setup demo test conformance interop check bench image proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -22,6 +22,11 @@ conformance: setup ## run libvirt's own test domains through ours, and in two li
 	@$(SETUP) system
 	@$(SETUP) conformance
 	@.venv/bin/pytest tests/conformance -s $(ARGS)
+
+interop: setup ## run KubeVirt's and Kubernetes' own Go code against ours; ARGS="-run Name -v"
+	@$(SETUP) system
+	@$(SETUP) interop
+	@bash tests/interop/run.sh $(ARGS)
 
 check: setup ## lint, formatting, types, layers
 	@.venv/bin/ruff check .

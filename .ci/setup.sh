@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set-up for the Makefile, one step a call: python, schemas, system, conformance, image, lock.
+# Set-up for the Makefile, one step a call: see the end.
 # Each step brings what is missing and says what it brings; done twice, it does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -176,6 +176,24 @@ setup_image() {
     say "to build the image, as root: apt-get install --no-install-recommends ${missing[*]}"
 }
 
+# The Go modules of tests/interop, into Go's own cache. libvirt's headers are not needed: the tag
+# libvirt_dlopen has the bindings load the library that is there.
+go_minor=26
+
+setup_interop() {
+    local module start=$SECONDS
+    command -v go >/dev/null && command -v gcc >/dev/null ||
+        fail "no go or no gcc on PATH; install Go 1.$go_minor or newer and a C compiler"
+    [ "$(go env GOVERSION | cut -d. -f2 | tr -cd 0-9)" -ge $go_minor ] ||
+        fail "$(go env GOVERSION) is too old for KubeVirt 1.9; install Go 1.$go_minor or newer"
+    for module in tests/interop/*/go.mod; do
+        (cd "${module%/*}" && retry go_list) || fail "the Go modules of ${module%/*} did not come; run make again"
+    done
+    say "Go modules: $((SECONDS - start)) s"
+}
+
+go_list() { go list -deps -test -tags libvirt_dlopen ./... >/dev/null; }
+
 # The machine's own settings of pip and uv must not get into what everybody uses.
 make_lock() {
     need_uv
@@ -197,6 +215,7 @@ schemas) setup_schemas ;;
 system) setup_system ;;
 conformance) setup_conformance ;;
 image) setup_image ;;
+interop) setup_interop ;;
 lock) make_lock "${@:2}" ;;
-*) fail "usage: .ci/setup.sh python|schemas|system|conformance|image|lock" ;;
+*) fail "usage: .ci/setup.sh STEP; see the end of it for the steps" ;;
 esac

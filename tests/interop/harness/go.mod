@@ -1,0 +1,3 @@
+module launcher-hook/interop/harness
+
+go 1.26.0

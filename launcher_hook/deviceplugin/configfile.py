@@ -161,10 +161,9 @@ def _flatten(document: dict[str, Any], where: str) -> dict[str, Any]:
     """Bring KubeVirt's two lists to the top, beside our own keys."""
     if document.get("kind") is None:
         fragment = dict(document)
-        inner = fragment.pop(_PERMITTED, None)
-        return (
-            fragment if inner is None else {**_mapping(inner, f"{where}: {_PERMITTED}"), **fragment}
-        )
+        inner = _mapping(fragment.pop(_PERMITTED, None) or {}, f"{where}: {_PERMITTED}")
+        inner.pop("usb", None)  # virt-handler's
+        return {**inner, **fragment}
     if document["kind"] != "KubeVirt":
         raise InputError(
             f"{where}: kind",

@@ -82,7 +82,7 @@ class ResourceServer:
                        "writable and has room", now)  # fmt: skip
 
     def begin_anew(self) -> None:
-        """Try at once: there is another kubelet."""
+        """Try at once: something has changed."""
         self._back_off.reset()
         self.retry_at = 0.0
 
@@ -175,7 +175,8 @@ class DevicePlugin:
         signal.set_wakeup_fd(self._watch.wake_descriptor, warn_on_full_buffer=False)
         try:
             while not self._ended.is_set():
-                self._watch.keep(self._directories())
+                if self._watch.keep(self._directories()):
+                    self._begin_anew()  # nobody has seen what is in a new directory
                 if time.monotonic() >= self._next_scan:
                     self._rescan()
                 self._tend()
@@ -197,7 +198,10 @@ class DevicePlugin:
 
     def _note_change(self, directory: Path, names: Collection[str]) -> None:
         if directory == self._kubelet_dir:
-            return  # the loop looks at its sockets anyway
+            for server in self._servers.values():
+                if not names or server.endpoint in names:
+                    server.begin_anew()  # ours has gone, or the one that was in its way
+            return
         root = isinstance(self._node.nodes, NodeTree) and directory == self._node.nodes.root
         if not root or not names or {"vfio", "iommu"} & set(names):
             self._next_scan = min(self._next_scan, time.monotonic() + _SETTLE_S)
@@ -209,13 +213,17 @@ class DevicePlugin:
             times.append(self.beat + _BLIND_S)
         return min(times)
 
+    def _begin_anew(self) -> None:
+        self._next_scan = min(self._next_scan, time.monotonic() + _SETTLE_S)
+        for server in self._servers.values():
+            server.begin_anew()
+
     def _tend(self) -> None:
         kubelet = identify(self._kubelet_dir / KUBELET_SOCKET)
         if kubelet != self._kubelet:
             self._kubelet = kubelet
             log.info("kubelet is there" if kubelet else "kubelet's socket is gone")
-            for server in self._servers.values():
-                server.begin_anew()
+            self._begin_anew()
         for server in self._servers.values():
             if self._ended.is_set():
                 return

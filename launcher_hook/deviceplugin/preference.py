@@ -15,7 +15,7 @@ _Way = tuple[str, ...]
 _LEVELS = (3, 2, 1)
 """Steps that a switch's, a root complex's and a NUMA node's devices have in common."""
 
-_UNKNOWN: _Way = ("~",)
+_UNKNOWN: _Way = ()
 
 
 def prefer(
@@ -54,9 +54,11 @@ class _Choice:
         self._order: dict[str, tuple[object, ...]] = {}
         for device_id in ids:
             device = offered.get(device_id)
-            function = None if device is None or device.is_mediated else device.function
+            function = None if device is None else device.function
             self._ways[device_id] = _UNKNOWN if function is None else _way(function)
-            self._slots[device_id] = device_id if function is None else function.address.slot_key
+            self._slots[device_id] = device_id
+            if function is not None and device is not None and not device.is_mediated:
+                self._slots[device_id] = function.address.slot_key
             known = device is not None
             order = source_order(device.source) if device is not None else (device_id,)
             self._order[device_id] = (not known, *order)
@@ -108,7 +110,8 @@ class _Choice:
         self, way: _Way, ids: list[str], known: Iterable[str], need: int
     ) -> tuple[object, ...]:
         near = sum(self._ways[i][: len(way)] == way for i in known)
-        return (-near, -min(len(ids), need), len(ids) > need, self._order[ids[0]])
+        unknown = way == _UNKNOWN
+        return (unknown, -near, -min(len(ids), need), len(ids) > need, self._order[ids[0]])
 
     def _take_slots(self, ids: list[str], chosen: Sequence[str], need: int) -> list[str]:
         """Take whole slots, those of chosen devices first, then the lowest; break one at most."""

@@ -54,6 +54,8 @@ class DeviceList:
 
     def publish(self, devices: Sequence[Device]) -> None:
         """Replace the list; who follows it is told only if kubelet would see a difference."""
+        if self._version and list(self._devices.values()) == list(devices):
+            return
         message = _message(devices)
         with self._changed:
             self._devices = {device.id: device for device in devices}

@@ -69,6 +69,10 @@ class Kubelet:
         for path in self.directory.iterdir():
             if not path.is_dir() and path.name != CHECKPOINT:
                 path.unlink(missing_ok=True)
+        self.serve()
+
+    def serve(self) -> None:
+        """Make the socket and answer on it."""
         self._server = grpc.server(ThreadPoolExecutor(4, "kubelet"))
         handler = grpc.unary_unary_rpc_method_handler(
             self._register,
@@ -114,7 +118,7 @@ class Kubelet:
         return self.endpoints[resource]
 
     def allocate(
-        self, resource: str, *containers: Iterable[str]
+        self, resource: "str | Endpoint", *containers: Iterable[str]
     ) -> list[api.ContainerAllocateResponse]:
         """Allocate for one pod: the ids of each container, in no order."""
         requests = []
@@ -126,6 +130,15 @@ class Kubelet:
             resource, "Allocate", api.AllocateRequest(requests), api.AllocateResponse
         )
         return list(answer.container_responses)
+
+    def follow(self, endpoint: Endpoint) -> Any:
+        """Open a ListAndWatch."""
+        invoke = endpoint.channel.unary_stream(
+            "/v1beta1.DevicePlugin/ListAndWatch",
+            request_serializer=api.Empty.encode,
+            response_deserializer=api.ListAndWatchResponse.decode,
+        )
+        return invoke(api.Empty())
 
     def prefer(
         self, resource: str, available: Sequence[str], must: Sequence[str], size: int
@@ -140,8 +153,9 @@ class Kubelet:
         )
         return list(answer.container_responses[0].deviceIDs)
 
-    def _invoke(self, resource: str, method: str, request: Any, answer: Any) -> Any:
-        invoke = self.endpoints[resource].channel.unary_unary(
+    def _invoke(self, resource: "str | Endpoint", method: str, request: Any, answer: Any) -> Any:
+        endpoint = resource if isinstance(resource, Endpoint) else self.endpoints[resource]
+        invoke = endpoint.channel.unary_unary(
             f"/v1beta1.DevicePlugin/{method}",
             request_serializer=lambda message: message.encode(),
             response_deserializer=answer.decode,
@@ -166,12 +180,7 @@ class Kubelet:
         grpc.channel_ready_future(channel).result(timeout=10)
         options = request.options or api.DevicePluginOptions()
         endpoint = Endpoint(request.resource_name, request.endpoint, options, channel)
-        follow = channel.unary_stream(
-            "/v1beta1.DevicePlugin/ListAndWatch",
-            request_serializer=api.Empty.encode,
-            response_deserializer=api.ListAndWatchResponse.decode,
-        )
-        endpoint.call = follow(api.Empty())
+        endpoint.call = self.follow(endpoint)
         with self._changed:
             old = self.endpoints.get(request.resource_name)
             self.endpoints[request.resource_name] = endpoint
@@ -218,6 +227,16 @@ class Plugin:
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
 
+    def settle(self) -> None:
+        """Wait until no thread or descriptor has come or gone for a while."""
+        deadline, same = time.monotonic() + WAIT_S, 0
+        before = None
+        while same < 10 and time.monotonic() < deadline:
+            now = (self.descriptors(), self.threads())
+            same = same + 1 if now == before else 0
+            before = now
+            time.sleep(0.05)
+
     def wait_for_log(self, text: str) -> None:
         deadline = time.monotonic() + WAIT_S
         while text not in self.log.read_text():
@@ -240,9 +259,16 @@ def make_nodes(dev: Path, groups: Iterable[int] = (), cdevs: Iterable[str] = ())
 
 @contextmanager
 def running_plugin(
-    sysfs: Path, dev: Path, *arguments: str | Path, kubelet: Kubelet | None = None
+    sysfs: Path, dev: Path | None, *arguments: str | Path, kubelet: Kubelet | None = None
 ) -> Iterator[Plugin]:
-    """Start the plugin, with a kubelet if none is given, and end it whatever happens."""
+    """Start the plugin, with a kubelet if none is given, and end it whatever happens.
+
+    Args:
+        sysfs: A node's ``/sys``, or a snapshot.
+        dev: Its ``/dev``; None for the snapshot's own.
+        arguments: More of ``launcher-hook device-plugin``.
+        kubelet: Whose directory it is; a new one, which runs, if there is none.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="lh", dir="/tmp"))  # short: a socket's path
     own = kubelet is None
     kubelet = kubelet or Kubelet(scratch / "k")
@@ -253,7 +279,8 @@ def running_plugin(
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [COMMAND, "device-plugin", "--kubelet-dir", str(kubelet.directory),
-                 "--sysfs", str(sysfs), "--dev", str(dev), *map(str, arguments)],
+                 "--sysfs", str(sysfs), *(["--dev", str(dev)] if dev else []),
+                 *map(str, arguments)],
                 stderr=stderr, stdin=subprocess.DEVNULL, text=True,
             )  # fmt: skip
         try:

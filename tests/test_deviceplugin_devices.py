@@ -73,7 +73,7 @@ def test_a_device_that_pci_ids_does_not_name_is_offered_by_number_as_nvidias_plu
         ({"iommu_group": None}, "in no IOMMU group; turn the IOMMU on"),
         ({"vendor_id": None}, "its vendor cannot be read"),
         ({"device_id": None}, "its vendor or device id cannot be read"),
-        ({"class_code": None}, "no selector matches it"),
+        ({"class_code": None}, "no selector matches it, and its class cannot be read"),
         ({"device_id": 0x1F09}, "63 are allowed; write e.g. nvidia.com/AAA"),
         ({"driver": "nvidia", "vfio_device": "vfio3"}, "select it with 'driver: nvidia'"),
     ],

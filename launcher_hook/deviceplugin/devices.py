@@ -217,7 +217,7 @@ class _Selecting:
         why: str,
         function: HostFunction | None,
     ) -> None:
-        wanted = bool(matching) and matching[0].external
+        wanted = matching[0].external if matching else _is_unreadable(function)
         self._unoffered.append(Unoffered(source, why, wanted, function))
 
     def _name(self, function: HostFunction) -> str:
@@ -267,7 +267,14 @@ def _first(matching: Sequence[_AnySelector], unmatched: str) -> _AnySelector:
 def _unmatched(function: HostFunction) -> str:
     if function.vendor_id is None:
         return "its vendor cannot be read"
+    if function.class_code is None:
+        return "no selector matches it, and its class cannot be read"
     return _UNSELECTED
+
+
+def _is_unreadable(function: HostFunction | None) -> bool:
+    """Whether somebody may miss a function only because the node does not say what it is."""
+    return function is not None and None in (function.vendor_id, function.class_code)
 
 
 def _check_function(function: HostFunction, selector: PciSelector, was_offered: bool) -> None:

@@ -1,5 +1,6 @@
 """``/metrics`` for Prometheus and ``/healthz`` for kubelet's probes. Loaded with --metrics only."""
 
+import re
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,10 @@ from prometheus_client.registry import Collector
 
 from launcher_hook.deviceplugin.metrics import SECONDS, Tally
 from launcher_hook.errors import InputError
+
+_ADDRESS = re.compile(
+    r"(\[(?P<v6>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})"
+)
 
 _PREFIX = "launcher_hook_device_plugin"
 
@@ -94,18 +99,14 @@ def parse_address(address: str) -> tuple[str, int]:
     Raises:
         InputError: It is none of these.
     """
-    host, colon, port = address.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    is_v6 = host != bare
-    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 0xFFFF:
-        host = ":"
-    if (":" in host and not is_v6) or (is_v6 and ":" not in bare):
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > 0xFFFF:
         raise InputError(
             f"--metrics {address}",
             f"{address!r} is not HOST:PORT",
             "write e.g. :9100, 127.0.0.1:9100 or [::]:9100",
         )
-    return bare, int(port)
+    return match["v6"] or match["host"] or "", int(match["port"])
 
 
 class _TallyCollector(Collector):

@@ -176,7 +176,9 @@ class DevicePlugin:
         try:
             while not self._ended.is_set():
                 if self._watch.keep(self._directories()):
-                    self._begin_anew()  # nobody has seen what is in a new directory
+                    # Nobody has seen what is in a new directory.
+                    self._begin_anew()
+                    self._next_scan = min(self._next_scan, time.monotonic())
                 if time.monotonic() >= self._next_scan:
                     self._rescan()
                 self._tend()
@@ -214,7 +216,6 @@ class DevicePlugin:
         return min(times)
 
     def _begin_anew(self) -> None:
-        self._next_scan = min(self._next_scan, time.monotonic() + _SETTLE_S)
         for server in self._servers.values():
             server.begin_anew()
 

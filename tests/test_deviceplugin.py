@@ -8,7 +8,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -16,7 +16,6 @@ import pytest
 from hosttree import (
     HostDevice,
     add_mdev,
-    bridge,
     build_host_tree,
     device_directory,
     gpu,
@@ -25,42 +24,13 @@ from hosttree import (
     remove_mdev,
     write_attribute,
 )
-from kubelet import Kubelet, Plugin, make_nodes, running_plugin
+from kubelet import Plugin, make_nodes, running_plugin
+from pluginnode import GPUS, RESOURCE, SOCKET, VARIABLE, Node, seeds_node
 
 from launcher_hook.deviceplugin.service import MOST_STREAMS
 
-RESOURCE = "nvidia.com/TU106_GEFORCE_RTX_2060_REV__A"
-SOCKET = "kubevirt-TU106_GEFORCE_RTX_2060_REV__A.sock"
-VARIABLE = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A"
-GPUS = ("0000:04:00.0", "0000:05:00.0", "0000:86:00.0", "0000:af:00.0")
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
-PCI_IDS = "10de  NVIDIA Corporation\n\t1f08  TU106 [GeForce RTX 2060 Rev. A]\n"
 QUICK = ("--rescan", "100ms")
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node on disk."""
-
-    sysfs: Path
-    dev: Path
-    names: Path
-
-    def plugin(self, *arguments: str | Path, kubelet: Kubelet | None = None):  # type: ignore[no-untyped-def]
-        return running_plugin(
-            self.sysfs, self.dev, "--pci-ids", self.names, *arguments, kubelet=kubelet
-        )
-
-
-def seeds_node(directory: Path) -> Node:
-    """The seed's case: four 10de:1f08, each with its audio, USB and UCSI functions."""
-    devices = [bridge("0000:00:02.0", group=1)]
-    for group, bdf in enumerate(GPUS, start=40):
-        devices += gpu(bdf, group=group, numa=-1 if group == 40 else group % 2)
-    names = directory / "pci.ids"
-    names.write_text(PCI_IDS)
-    sysfs = build_host_tree(directory / "sys", devices)
-    return Node(sysfs, make_nodes(directory / "dev", range(40, 44)), names)
 
 
 @pytest.fixture
@@ -98,7 +68,7 @@ def test_the_seeds_four_gpus_are_a_capacity_of_four(plugin: Plugin) -> None:
 
 def test_topology_is_said_where_the_node_knows_it(plugin: Plugin) -> None:
     numa = plugin.kubelet.endpoints[RESOURCE].numa()
-    assert numa == dict(zip(GPUS, ([], [1], [0], [1]), strict=True))
+    assert numa == dict(zip(GPUS, ([], [0], [1], [1]), strict=True))
 
 
 def test_allocate_of_two_fills_the_variable_that_the_hook_reads(plugin: Plugin) -> None:
@@ -128,7 +98,7 @@ def test_an_id_that_is_not_offered_fails_the_call_and_is_named(plugin: Plugin) -
 
 def test_the_preferred_devices_are_of_one_numa_node(plugin: Plugin) -> None:
     assert plugin.kubelet.endpoints[RESOURCE].options.get_preferred_allocation_available
-    assert plugin.kubelet.prefer(RESOURCE, GPUS, [], 2) == ["0000:05:00.0", "0000:af:00.0"]
+    assert plugin.kubelet.prefer(RESOURCE, GPUS, [], 2) == ["0000:86:00.0", "0000:af:00.0"]
     assert plugin.kubelet.prefer(RESOURCE, GPUS, ["0000:86:00.0"], 1) == ["0000:86:00.0"]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hosttree import build_host_tree, device_directory, gpu, write_attribute
 from kubelet import COMMAND, Kubelet, make_nodes, running_plugin
-from test_deviceplugin import GPUS, PCI_IDS, RESOURCE, Node, healthy, seeds_node, wait_for_health
+from pluginnode import GPUS, PCI_IDS, RESOURCE, Node, seeds_node
+from test_deviceplugin import healthy, wait_for_health
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from kubelet import CHECKPOINT, Kubelet, running_plugin
-from test_deviceplugin import GPUS, RESOURCE, SOCKET, Node, seeds_node
+from pluginnode import GPUS, RESOURCE, SOCKET, Node, seeds_node
 
 from launcher_hook.deviceplugin.registration import BackOff
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 from kubelet import Plugin
-from test_deviceplugin import GPUS, RESOURCE, seeds_node
+from pluginnode import GPUS, RESOURCE, seeds_node
 
 from launcher_hook.deviceplugin.endpoint import parse_address
 

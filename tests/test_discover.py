@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cases import CASES
 from hosttree import rebind
-from test_deviceplugin import GPUS, RESOURCE, Node, seeds_node
+from pluginnode import GPUS, RESOURCE, Node, seeds_node
 
 from launcher_hook.cli import main
 
@@ -45,7 +45,7 @@ def test_json_has_a_reason_for_each_function_that_is_not_offered(
     (devices,) = document["resources"].values()
     assert [device["id"] for device in devices] == list(GPUS[1:])
     assert devices[0] == {
-        "id": "0000:05:00.0", "numaNode": 1, "iommuGroup": 41, "healthy": True, "trouble": None,
+        "id": "0000:05:00.0", "numaNode": 0, "iommuGroup": 41, "healthy": True, "trouble": None,
         "comesAlong": ["0000:05:00.1", "0000:05:00.2", "0000:05:00.3"],
     }  # fmt: skip
     whys = {entry["id"]: entry for entry in document["notOffered"]}

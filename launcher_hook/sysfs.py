@@ -90,9 +90,8 @@ class HostTree(Host):
             None if the (known) tree has no such function, or it goes while it is read. Without
             a known tree: the function with no fact about it.
         """
-        if not self.known:
-            return HostFunction(address)
-        return _read_function(self._path(_DEVICES), address)
+        function = _read_function(self._path(_DEVICES), address)
+        return HostFunction(address) if function is None and not self.known else function
 
     def functions(self, vendors: Collection[int] | None = None) -> tuple[HostFunction, ...]:
         """Every function, in order; of others than ``vendors`` little more than the vendor is read.

@@ -30,7 +30,7 @@ def test_the_table_says_what_is_offered_and_what_comes_along(
     assert discover(node) == 0
     text = capsys.readouterr().out
     assert f"{RESOURCE}: 4 offered, 3 healthy\n" in text
-    assert "  0000:86:00.0  0     42     healthy" in text
+    assert "  0000:86:00.0  1     42     healthy" in text
     assert "0000:86:00.1 0000:86:00.2 0000:86:00.3\n" in text
     assert "there is no /dev/vfio/43; load vfio-pci" in text
     assert "  0000:00:02.0  PCI bridge: 8086:347a             no selector matches it\n" in text

@@ -114,6 +114,8 @@ class Host(ABC):
         Raises:
             HostError: The functions are there but cannot be listed.
         """
+        if not self.known:
+            return ()
         members = self._read_groups({iommu_group}, {f.address: f for f in read})
         return tuple(members[address] for address in sorted(members))
 

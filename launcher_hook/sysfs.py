@@ -90,8 +90,9 @@ class HostTree(Host):
             None if the (known) tree has no such function, or it goes while it is read. Without
             a known tree: the function with no fact about it.
         """
-        function = _read_function(self._path(_DEVICES), address)
-        return HostFunction(address) if function is None and not self.known else function
+        if not self.known:
+            return HostFunction(address)
+        return _read_function(self._path(_DEVICES), address)
 
     def functions(self, vendors: Collection[int] | None = None) -> tuple[HostFunction, ...]:
         """Every function, in order; of others than ``vendors`` little more than the vendor is read.

@@ -273,19 +273,17 @@ class DevicePlugin:
 
 def report_changes(before: Inventory, after: Inventory) -> None:
     """Log what is new: resources with their numbers, devices that came, went or changed."""
-    old = {device.id: device for device in before.devices()}
-    new = {device.id: device for device in after.devices()}
+    old = {device.source: device.trouble for device in before.devices()}
     for resource in sorted(before.resources.keys() | after.resources.keys()):
         devices = after.resources.get(resource, ())
-        ids = [device.id for device in devices]
-        if ids != [device.id for device in before.resources.get(resource, ())]:
+        sources = [device.source for device in devices]
+        if sources != [device.source for device in before.resources.get(resource, ())]:
             healthy = sum(device.trouble is None for device in devices)
-            extra = {"resource": resource, "devices": ids[:_MOST_LINES]}
+            extra = {"resource": resource, "devices": [d.id for d in devices[:_MOST_LINES]]}
             log.info("offering %d, %d of them healthy", len(devices), healthy, extra=extra)
     lines: list[Callable[[], None]] = []
-    for device_id, device in new.items():
-        was = old.get(device_id)
-        if device.trouble != (None if was is None else was.trouble):
+    for device in after.devices():
+        if device.trouble != old.get(device.source):
             lines.append(lambda d=device: _report_health(d))  # type: ignore[misc]
     whys = {unoffered.source: unoffered.why for unoffered in before.unoffered}
     for unoffered in after.unoffered:

@@ -6,11 +6,10 @@ missed, and a resource with trouble waits for its own next try while the others 
 """
 
 import logging
-import signal
+import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from threading import Event
 
 from launcher_hook.deviceplugin.devices import Device, Inventory
 from launcher_hook.deviceplugin.metrics import Tally
@@ -66,7 +65,7 @@ class ResourceServer:
         self._back_off = BackOff()
         self._complaint = ""
 
-    def tend(self, kubelet: Identity | None, ended: Event) -> None:
+    def tend(self, kubelet: Identity | None, ended: threading.Event) -> None:
         """Serve if we do not, register if this kubelet does not know it; at the time for it."""
         now = time.monotonic()
         if now < self.retry_at:
@@ -123,7 +122,7 @@ class ResourceServer:
             raise
         self._server = server
 
-    def _tell(self, kubelet: Identity, ended: Event) -> None:
+    def _tell(self, kubelet: Identity, ended: threading.Event) -> None:
         try:
             greet(self._directory / self.endpoint, ended)
             register(self._directory, self.resource, self.endpoint, ended)
@@ -151,7 +150,7 @@ class DevicePlugin:
     """Serves all that a node has; ``run`` is its one thread."""
 
     def __init__(
-        self, node: Node, kubelet_dir: Path, rescan_s: float, tally: Tally, ended: Event
+        self, node: Node, kubelet_dir: Path, rescan_s: float, tally: Tally, ended: threading.Event
     ) -> None:
         self.beat = time.monotonic()
         self._node = node
@@ -171,8 +170,8 @@ class DevicePlugin:
         return time.monotonic() - self.beat < 2 * self._rescan_s + 60
 
     def run(self) -> None:
-        """Serve until the event is set, by a signal's handler; then no socket is left."""
-        signal.set_wakeup_fd(self._watch.wake_descriptor, warn_on_full_buffer=False)
+        """Serve until the event is set; then no socket is left."""
+        threading.Thread(target=self._wake_at_end, name="end", daemon=True).start()
         try:
             while not self._ended.is_set():
                 if self._watch.keep(self._directories()):
@@ -187,9 +186,12 @@ class DevicePlugin:
         finally:
             for finish in [server.stop(GRACE_S) for server in self._servers.values()]:
                 finish()
-            signal.set_wakeup_fd(-1)
             self._watch.close()
             log.info("ended")
+
+    def _wake_at_end(self) -> None:
+        self._ended.wait()
+        self._watch.wake()
 
     def _directories(self) -> list[Path]:
         directories = [self._kubelet_dir]
@@ -306,7 +308,11 @@ def _report_health(device: Device) -> None:
 
 
 def serve_device_plugin(
-    node: Node, kubelet_dir: Path, rescan_s: float, ended: Event, metrics: str | None = None
+    node: Node,
+    kubelet_dir: Path,
+    rescan_s: float,
+    ended: threading.Event,
+    metrics: str | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 

@@ -88,10 +88,10 @@ class Watch:
             elif self._inotify is not None:
                 self._read(self._inotify, on_change)
 
-    @property
-    def wake_descriptor(self) -> int:
-        """What ends a wait when it is written to, as Python does when a signal comes."""
-        return self._wake_write
+    def wake(self) -> None:
+        """End a wait; for another thread. After ``close`` it does nothing."""
+        with contextlib.suppress(OSError):  # full: it will wake anyway
+            os.write(self._wake_write, b"!")
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -259,7 +259,11 @@ def make_nodes(dev: Path, groups: Iterable[int] = (), cdevs: Iterable[str] = ())
 
 @contextmanager
 def running_plugin(
-    sysfs: Path, dev: Path | None, *arguments: str | Path, kubelet: Kubelet | None = None
+    sysfs: Path,
+    dev: Path | None,
+    *arguments: str | Path,
+    kubelet: Kubelet | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[Plugin]:
     """Start the plugin, with a kubelet if none is given, and end it whatever happens.
 
@@ -268,6 +272,7 @@ def running_plugin(
         dev: Its ``/dev``; None for the snapshot's own.
         arguments: More of ``launcher-hook device-plugin``.
         kubelet: Whose directory it is; a new one, which runs, if there is none.
+        under: A command that runs ours.
     """
     scratch = Path(tempfile.mkdtemp(prefix="lh", dir="/tmp"))  # short: a socket's path
     own = kubelet is None
@@ -278,7 +283,7 @@ def running_plugin(
             kubelet.start()
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [COMMAND, "device-plugin", "--kubelet-dir", str(kubelet.directory),
+                [*under, COMMAND, "device-plugin", "--kubelet-dir", str(kubelet.directory),
                  "--sysfs", str(sysfs), *(["--dev", str(dev)] if dev else []),
                  *map(str, arguments)],
                 stderr=stderr, stdin=subprocess.DEVNULL, text=True,

@@ -1,5 +1,6 @@
 """The seed's node for the device plugin: four GPUs of one kind, on disk."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,10 @@ class Node:
     names: Path
 
     def plugin(
-        self, *arguments: str | Path, kubelet: Kubelet | None = None
+        self, *arguments: str | Path, kubelet: Kubelet | None = None, under: Sequence[str] = ()
     ) -> AbstractContextManager[Plugin]:
         return running_plugin(
-            self.sysfs, self.dev, "--pci-ids", self.names, *arguments, kubelet=kubelet
+            self.sysfs, self.dev, "--pci-ids", self.names, *arguments, kubelet=kubelet, under=under
         )
 
 

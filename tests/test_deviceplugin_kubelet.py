@@ -134,6 +134,18 @@ def test_a_successor_takes_over_when_its_predecessor_is_killed(
             assert kubelet.allocate(RESOURCE, GPUS)
 
 
+def test_without_inotify_it_looks_every_second(node: Node, kubelet: Kubelet) -> None:
+    none_left = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+    under = ("unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh")
+    kubelet.start()
+    with node.plugin(kubelet=kubelet, under=under) as plugin:
+        plugin.wait_for_log("looking every second instead")
+        kubelet.wait_for_resource(RESOURCE, 4)
+        kubelet.restart()
+        kubelet.wait_for_resource(RESOURCE, 4)
+        assert kubelet.allocate(RESOURCE, GPUS)
+
+
 def test_nothing_leaks_over_many_allocations_and_restarts(node: Node, kubelet: Kubelet) -> None:
     kubelet.start()
     with node.plugin(kubelet=kubelet) as plugin:

@@ -17,6 +17,7 @@ from launcher_hook.deviceplugin.selection import (
     MdevSelector,
     PciSelector,
     Selection,
+    parse_class,
     spell_type,
 )
 from launcher_hook.errors import InputError, shorten
@@ -27,7 +28,6 @@ MAX_CONFIG_BYTES = 4 << 20
 _PERMITTED = "permittedHostDevices"
 _IDS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}", re.IGNORECASE)
 _VENDOR = re.compile(r"[0-9a-f]{4}(:[0-9a-f]{4})?", re.IGNORECASE)
-_CLASS = re.compile(r"(0x)?([0-9a-f]{2}|[0-9a-f]{4}|[0-9a-f]{6})", re.IGNORECASE)
 
 
 def _ids(text: str) -> str:
@@ -42,12 +42,6 @@ def _vendor(text: str) -> str:
     if _VENDOR.fullmatch(text) is None:
         raise ValueError(f"{text!r} is no vendor; write e.g. 10de, or 10de:1f08 with a device")
     return text.lower()
-
-
-def _class(text: str) -> str:
-    if _CLASS.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is no class; write 2, 4 or 6 hexadecimal digits, e.g. 0302")
-    return text.lower().removeprefix("0x")
 
 
 def _address(text: Any) -> Any:
@@ -92,7 +86,7 @@ class OwnSelector(_Model):
     vendor: Annotated[str, AfterValidator(_vendor)] | None = Field(
         default=None, description="Vendor, or vendor and device: `10de`, `10de:1f08`."
     )
-    class_: Annotated[str, AfterValidator(_class)] | None = Field(
+    class_: Annotated[str, AfterValidator(parse_class)] | None = Field(
         default=None, alias="class", description="First digits of the class code: `03`, `0302`."
     )
     address: Annotated[PciAddress, BeforeValidator(_address)] | None = Field(

@@ -61,7 +61,8 @@ class DevicePlugin:
 
     def run(self) -> None:
         """Serve until the event is set; then no socket is left."""
-        threading.Thread(target=self._wake_at_end, name="end", daemon=True).start()
+        waker = threading.Thread(target=self._wake_at_end, name="end", daemon=True)
+        waker.start()
         try:
             while not self._ended.is_set():
                 if self._watch.keep(self._directories()):
@@ -76,6 +77,8 @@ class DevicePlugin:
         finally:
             for finish in [server.stop(GRACE_S) for server in self._servers.values()]:
                 finish()
+            if self._ended.is_set():
+                waker.join()  # not to write into a descriptor that is somebody else's by then
             self._watch.close()
             log.info("ended")
 
@@ -121,6 +124,7 @@ class DevicePlugin:
             if self._ended.is_set():
                 return
             server.tend(kubelet, self._ended)
+            self.beat = time.monotonic()
 
     def _rescan(self) -> None:
         start = time.monotonic()

@@ -1,5 +1,6 @@
 """Which functions and mediated devices are ours to offer, and under which name. No I/O."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,6 +14,8 @@ NVIDIA = 0x10DE
 
 # Base class 0x03: what NVIDIA's plugin means by a GPU, without the audio function beside it.
 DISPLAY = "03"
+
+_CLASS = re.compile(r"(?:0x)?((?:[0-9a-f]{2}){1,3})", re.IGNORECASE)
 
 # Domains under which vendors offer their devices.
 VENDOR_DOMAINS: Mapping[int, str] = {NVIDIA: "nvidia.com", 0x1002: "amd.com", 0x8086: "intel.com"}
@@ -121,6 +124,18 @@ def select_by_vendor(
         domains={**VENDOR_DOMAINS, **domains},
         ids_per_group=ids_per_group,
     )
+
+
+def parse_class(text: str) -> str:
+    """Read the first digits of a class code, ``0302`` or ``0x0302``.
+
+    Raises:
+        ValueError: It is not 2, 4 or 6 hexadecimal digits.
+    """
+    match = _CLASS.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no class; write 2, 4 or 6 hexadecimal digits, e.g. 0302")
+    return match[1].lower()
 
 
 def spell_type(type_name: str) -> str:

@@ -13,6 +13,7 @@ from launcher_hook.deviceplugin.selection import (
     VENDOR_DOMAINS,
     IdsPerGroup,
     Selection,
+    parse_class,
     select_by_vendor,
 )
 from launcher_hook.errors import InputError
@@ -21,7 +22,6 @@ from launcher_hook.pciids import MAX_PCI_IDS_BYTES, PciNames, load_names
 from launcher_hook.snapshot import open_host, open_nodes
 
 _VENDOR = re.compile(r"(?:0x)?([0-9a-f]{4})", re.IGNORECASE)
-_CLASS = re.compile(r"(?:0x)?((?:[0-9a-f]{2}){1,3})", re.IGNORECASE)
 
 
 def open_names(pci_ids: Path | None) -> PciNames:
@@ -59,7 +59,7 @@ def make_selection(
     if config is None:
         selection = select_by_vendor(
             parse_vendors(vendors) or {NVIDIA: VENDOR_DOMAINS[NVIDIA]},
-            tuple(map(parse_class, classes)) or (DISPLAY,),
+            tuple(map(_parse_class, classes)) or (DISPLAY,),
         )
     else:
         if vendors or classes:
@@ -107,17 +107,9 @@ def parse_vendors(texts: Sequence[str]) -> Mapping[int, str]:
     return domains
 
 
-def parse_class(text: str) -> str:
-    """Read the first digits of a class code.
-
-    Raises:
-        InputError: It is not 2, 4 or 6 hexadecimal digits.
-    """
-    match = _CLASS.fullmatch(text)
-    if match is None:
-        raise InputError(
-            f"--class {text}",
-            f"{text!r} is no class",
-            "write 2, 4 or 6 hexadecimal digits, e.g. 0302",
-        )
-    return match[1].lower()
+def _parse_class(text: str) -> str:
+    try:
+        return parse_class(text)
+    except ValueError as error:
+        what, _, fix = str(error).partition("; ")
+        raise InputError(f"--class {text}", what, fix) from None

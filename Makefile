@@ -34,9 +34,10 @@ check: setup ## lint, formatting, types, layers
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
 
-bench: setup ## measure rendering and the hook sidecar; BENCH_ROUNDS=0.1 for a quick look
+bench: setup ## measure rendering, sidecar and device plugin; BENCH_ROUNDS=0.1 for a quick look
 	@$(PYTHON) tests/bench/render.py
 	@$(PYTHON) tests/bench/hook.py
+	@$(PYTHON) tests/bench/deviceplugin.py
 
 proto: setup ## make the message classes of launcher_hook/proto anew
 	@$(PYTHON) tests/make_messages.py

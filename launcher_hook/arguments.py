@@ -8,6 +8,14 @@ from typing import NoReturn, TypeAlias
 
 from launcher_hook import __version__
 from launcher_hook.errors import InputError
+from launcher_hook.nodearguments import (
+    DEVICE_PLUGIN,
+    DISCOVER,
+    SELECTION_HELP,
+    SERVING_HELP,
+    add_device_plugin,
+    add_discover,
+)
 
 HOOKS_DIRECTORY = Path("/var/run/kubevirt-hooks")
 """Where virt-launcher mounts a hook sidecar's directory."""
@@ -59,6 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_validate(commands)
     _add_serve(commands)
+    add_device_plugin(_add_command(commands, "device-plugin", DEVICE_PLUGIN, lambda: SERVING_HELP))
+    add_discover(_add_command(commands, "discover", DISCOVER, lambda: SELECTION_HELP))
     return parser
 
 
@@ -195,7 +205,11 @@ def _add_serve(commands: _Commands) -> None:
     )
     _add_configuration(parser)
     parser.add_argument(
-        "--sysfs", type=Path, default=Path("/sys"), metavar="ROOT", help="(default: /sys)"
+        "--sysfs",
+        type=Path,
+        default=Path("/sys"),
+        metavar="ROOT",
+        help="the node's /sys, or a snapshot (default: /sys)",
     )
     parser.add_argument(
         "--on-error",
@@ -270,6 +284,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--sysfs",
         type=Path,
         metavar="ROOT",
-        help="the node's /sys, or a copy; without it nothing is known of the node",
+        help="the node's /sys, a copy, or a file that `discover --snapshot` wrote; without it "
+        "nothing is known of the node",
     )
     _add_configuration(parser)

@@ -21,10 +21,12 @@ from launcher_hook.errors import HookError, InputError
 from launcher_hook.files import read_file, write_file
 from launcher_hook.lifecycle import end_on_signals, leave
 from launcher_hook.model import Settings
-from launcher_hook.sysfs import HostTree
+from launcher_hook.snapshot import open_host
 from launcher_hook.vmi import MAX_VMI_BYTES, Vmi, parse_vmi
 
 if TYPE_CHECKING:
+    from launcher_hook.deviceplugin.scan import Node
+    from launcher_hook.pciids import PciNames
     from launcher_hook.render import Inputs
 
 MAX_ENV_BYTES = 1024 * 1024
@@ -151,9 +153,54 @@ def _serve(arguments: argparse.Namespace) -> int:
     leave(0)
 
 
+def _device_plugin(arguments: argparse.Namespace) -> int:
+    ended = end_on_signals()
+    gc.disable()  # as for serve
+    from launcher_hook.deviceplugin.lifecycle import serve_device_plugin
+
+    _log_events(arguments.log_format, arguments.verbose)
+    node, _ = _open_node(arguments)
+    gc.freeze()
+    gc.enable()
+    serve_device_plugin(node, arguments.kubelet_dir, arguments.rescan, ended, arguments.metrics)
+    leave(0)
+
+
+def _discover(arguments: argparse.Namespace) -> int:
+    from launcher_hook.deviceplugin import report
+    from launcher_hook.snapshot import print_snapshot
+
+    node, names = _open_node(arguments)
+    if not node.host.known:
+        raise _no_functions(arguments.sysfs)
+    if arguments.snapshot is not None:
+        write_file(arguments.snapshot, print_snapshot(node.host, node.nodes))
+    printers = {"table": report.print_table, "json": report.print_json}
+    _print(printers[arguments.output](node.take_inventory(every=True), names))
+    return 0
+
+
+def _open_node(arguments: argparse.Namespace) -> "tuple[Node, PciNames]":
+    from launcher_hook.deviceplugin.setup import make_selection, open_names, open_node
+
+    names = open_names(arguments.pci_ids)
+    selection = make_selection(
+        arguments.config, arguments.vendor, arguments.classes, arguments.ids_per_group
+    )
+    return open_node(arguments.sysfs, arguments.dev, selection, names), names
+
+
+def _no_functions(sysfs: Path) -> InputError:
+    return InputError(
+        f"--sysfs {sysfs}",
+        "there is no bus/pci/devices below it",
+        "give a node's /sys, a copy or a snapshot of it, or leave the option out",
+    )
+
+
 def _log_events(form: str, verbose: int) -> None:
     """A server tells its events by default; JSON lines on stderr."""
-    from launcher_hook.hook.logs import JsonLines
+    from launcher_hook.eventlog import JsonLines
 
     handler = logging.StreamHandler(sys.stderr)
     if form == "json":
@@ -199,18 +246,15 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
     vmi = Vmi()
     if arguments.vmi is not None:
         vmi = parse_vmi(read_file(arguments.vmi, MAX_VMI_BYTES), _where(arguments.vmi))
-    if arguments.sysfs is not None and not HostTree(arguments.sysfs).known:
-        raise InputError(
-            f"--sysfs {arguments.sysfs}",
-            "there is no bus/pci/devices below it",
-            "give a node's /sys or a copy of it, or leave the option out",
-        )
+    host = open_host(arguments.sysfs)
+    if arguments.sysfs is not None and not host.known:
+        raise _no_functions(arguments.sysfs)
     return Inputs(
         domain_xml=_read_domain(arguments.domain),
         where=_where(arguments.domain),
         vmi=vmi,
         allocations=parse_allocations(_read_environment(arguments)),
-        host=HostTree(arguments.sysfs),
+        host=host,
         settings=_read_settings(arguments, vmi),
     )
 
@@ -244,4 +288,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": _plan,
     "validate": _validate,
     "serve": _serve,
+    "device-plugin": _device_plugin,
+    "discover": _discover,
 }

@@ -54,7 +54,7 @@ def _read(
 def _parse_layer(where: str, content: str | bytes) -> dict[str, Any]:
     if len(content) > MAX_CONFIG_BYTES:
         raise InputError(where, f"it has {len(content)} bytes", "give a configuration below 1 MiB")
-    layer = _parse_yaml(content, where)
+    layer = parse_yaml(content, where)
     if layer is None:
         return {}
     if not isinstance(layer, dict):
@@ -68,14 +68,19 @@ def _parse_set(text: str) -> dict[str, Any]:
     keys = path.split(".", 1) if equals else []  # a BDF or a device name may hold a dot itself
     if not keys or not all(keys):
         raise InputError(where, f"{text!r} is not key=value", "write e.g. --set layout=root-bus")
-    layer: Any = _parse_yaml(value, where)
+    layer: Any = parse_yaml(value, where)
     for key in reversed(keys):
         layer = {key: layer}
     assert isinstance(layer, dict)
     return layer
 
 
-def _parse_yaml(content: str | bytes, where: str) -> Any:
+def parse_yaml(content: str | bytes, where: str) -> Any:
+    """Read YAML in which every scalar but null is text.
+
+    Raises:
+        InputError: It is not YAML, or has aliases.
+    """
     import yaml
 
     class _Loader(yaml.SafeLoader):

@@ -15,3 +15,8 @@ def parse_mdev_uuid(text: str) -> str:
     if _UUID.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not a UUID; write e.g. 4b20d080-1b54-4048-85b3-a6a62d165c01")
     return text.lower()
+
+
+def is_mdev_uuid(name: str) -> bool:
+    """Whether it is a UUID as the kernel writes one."""
+    return _UUID.fullmatch(name) is not None and name == name.lower()

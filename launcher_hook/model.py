@@ -51,7 +51,7 @@ class HostFunction:
         vfio_device: Name of the function's vfio device, e.g. ``vfio12``; None where the kernel
             shows none: bound to no vfio driver, or Linux before 6.1.
         physical_function: The PF of an SR-IOV VF.
-        parent: The bridge above; None on a root bus.
+        bridges: Those above, from the root bus down; empty on a root bus.
     """
 
     address: PciAddress
@@ -63,6 +63,28 @@ class HostFunction:
     driver: str | None = None
     vfio_device: str | None = None
     physical_function: PciAddress | None = None
+    bridges: tuple[PciAddress, ...] = ()
+
+    @property
+    def parent(self) -> PciAddress | None:
+        """The bridge above; None on a root bus."""
+        return self.bridges[-1] if self.bridges else None
+
+
+@dataclass(frozen=True, slots=True)
+class MediatedDevice:
+    """A mediated device as the node's ``/sys`` shows it; None is "not known", never a guess.
+
+    Attributes:
+        uuid: Lower case.
+        type_name: What its driver calls the type, e.g. ``GRID T4-1Q``; where it gives no name,
+            the type's own directory, e.g. ``i915-GVTg_V5_4``.
+        parent: The function that it is a part of.
+    """
+
+    uuid: str
+    type_name: str | None = None
+    iommu_group: int | None = None
     parent: PciAddress | None = None
 
 

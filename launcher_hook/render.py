@@ -17,6 +17,7 @@ from launcher_hook.domain.inspect import (
     read_topology,
     read_usb_aliases,
 )
+from launcher_hook.host import Host
 from launcher_hook.model import (
     Allocation,
     GuestPlan,
@@ -50,7 +51,7 @@ class Inputs:
     where: str = "domain XML"
     vmi: Vmi = field(default_factory=Vmi)
     allocations: Mapping[str, Allocation] = field(default_factory=dict)
-    host: HostTree = field(default_factory=lambda: HostTree(None))
+    host: Host = field(default_factory=lambda: HostTree(None))
     settings: Settings = field(default_factory=Settings)
 
 

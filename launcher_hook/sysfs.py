@@ -14,20 +14,32 @@ sysfs-devices-vfio-dev; the formats of the attributes: drivers/pci/pci-sysfs.c.
 
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from launcher_hook.errors import HostError
-from launcher_hook.mdev import parse_mdev_uuid
-from launcher_hook.model import HostFacts, HostFunction, HostSource
-from launcher_hook.pci import MAX_FUNCTION, PciAddress
+from launcher_hook.host import Host
+from launcher_hook.mdev import is_mdev_uuid, parse_mdev_uuid
+from launcher_hook.model import HostFunction, MediatedDevice
+from launcher_hook.pci import PciAddress
+
+_DEVICES = "bus/pci/devices"
+_MDEVS = "bus/mdev/devices"
 
 # An attribute is a number and a line feed; more than this of one is not a value.
 _ATTRIBUTE_BYTES = 64
 
+# A mediated device's type has a name for people (Linux include/linux/mdev.h: pretty_name).
+_TYPE_NAME_BYTES = 256
+
+# What anybody may read of the configuration space (drivers/pci/pci-sysfs.c, pci_read_config).
+_CONFIG_HEADER_BYTES = 64
+
 _GROUP = re.compile(r"[0-9]{1,9}")
 _NUMA_NODE = re.compile(r"[0-9]{1,5}")
+_HEX = re.compile(rb"0x[0-9a-f]+")
 _DRIVER = re.compile(r"[!-~]+")
 _VFIO_DEVICE = re.compile(r"vfio[0-9]+")
 
@@ -47,8 +59,8 @@ _HARMLESS_DRIVERS = ("", "pci-stub", "pcieport")
 
 
 @dataclass(frozen=True, slots=True)
-class HostTree:
-    """The PCI functions, IOMMU groups and mediated devices of one ``/sys``.
+class HostTree(Host):
+    """One ``/sys``.
 
     Attributes:
         root: What is ``/sys`` on the node; None where there is none to read.
@@ -59,7 +71,7 @@ class HostTree:
     @property
     def known(self) -> bool:
         """Whether the tree shows PCI functions at all; if not, absence means nothing."""
-        return self.root is not None and os.path.isdir(self._path("bus/pci/devices"))
+        return self.root is not None and os.path.isdir(self._path(_DEVICES))
 
     def addresses(self) -> tuple[PciAddress, ...]:
         """Every function's address, in order; names that are no addresses are left out.
@@ -69,16 +81,7 @@ class HostTree:
         """
         if not self.known:
             return ()
-        path = self._path("bus/pci/devices")
-        try:
-            names = os.listdir(path)
-        except OSError as error:
-            raise HostError(
-                path,
-                f"cannot be listed: {error.strerror}",
-                "let this user read the node's /sys",
-            ) from error
-        return tuple(sorted(_parse_addresses(names)))
+        return tuple(sorted(_parse_addresses(self._list_devices()), key=_order))
 
     def function(self, address: PciAddress) -> HostFunction | None:
         """Read one function.
@@ -89,107 +92,44 @@ class HostTree:
         """
         if not self.known:
             return HostFunction(address)
-        path = self._path(f"bus/pci/devices/{address}")
-        # .../pci0000:80/0000:80:01.0/0000:81:00.0: the parent directory is the bridge above.
-        parent = _read_above(path, str(address))
-        try:
-            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            return HostFunction(address, parent=parent) if _exists(path) is not False else None
-        try:
-            function = HostFunction(
-                address,
-                vendor_id=_read_hex(directory, "vendor", digits=4),
-                device_id=_read_hex(directory, "device", digits=4),
-                class_code=_read_hex(directory, "class", digits=6),
-                iommu_group=_read_number(_read_link(directory, "iommu_group"), _GROUP),
-                numa_node=_read_number(_read_attribute(directory, "numa_node"), _NUMA_NODE),
-                driver=_read_driver(directory),
-                vfio_device=_read_vfio_device(directory),
-                physical_function=_parse_address(_read_link(directory, "physfn")),
-                parent=parent,
-            )
-        finally:
-            os.close(directory)
-        # A function that is being removed loses its attributes first: "no driver" would be false.
-        if not (function.vendor_id and function.driver) and _exists(path) is False:
-            return None
-        return function
+        return _read_function(self._path(_DEVICES), address)
 
-    def slot_functions(self, address: PciAddress) -> tuple[HostFunction, ...]:
-        """The other functions of the same host slot, in order.
-
-        An SR-IOV function's first VFs may stand in its own slot: see ``physical_function``.
-        """
-        if not self.known:
-            return ()
-        others = (self.function(other) for other in _slot(address) if other != address)
-        return tuple(other for other in others if other is not None)
-
-    def group_members(self, iommu_group: int) -> tuple[HostFunction, ...]:
-        """Every PCI function of an IOMMU group, in order; ``()`` for a group that is not there.
-
-        Members that are no PCI functions (platform and mediated devices) are left out. One that
-        the group lists but about which nothing else is known is in.
+    def functions(self, vendors: Collection[int] | None = None) -> tuple[HostFunction, ...]:
+        """Every function, in order; of others than ``vendors`` little more than the vendor is read.
 
         Raises:
             HostError: The tree is there but cannot be listed.
         """
         if not self.known:
             return ()
-        members = self._read_groups({iommu_group}, {})
-        return tuple(members[address] for address in sorted(members))
+        devices = self._path(_DEVICES)
+        read, others = [], set()
+        for address in _parse_addresses(self._list_devices()):
+            name = str(address)
+            vendor = _parse_hex(_read_file(f"{devices}/{name}/vendor", _ATTRIBUTE_BYTES), digits=4)
+            # One whose vendor cannot be read may be meant.
+            if vendors is None or vendor is None or vendor in vendors:
+                read.append(_read_function(devices, address, vendor))
+            else:
+                others.add(address)
+        groups = {function.iommu_group for function in read if function is not None}
+        for address in self._members(others, {group for group in groups if group is not None}):
+            read.append(_read_function(devices, address))
+        present = [function for function in read if function is not None]
+        return tuple(sorted(present, key=lambda function: _order(function.address)))
 
-    def facts(self, sources: Iterable[HostSource]) -> HostFacts:
-        """Read what a decision about these devices needs; every function once.
+    def _members(self, others: set[PciAddress], groups: set[int]) -> Iterable[PciAddress]:
+        """Which of some functions are in some groups: ask whoever are fewer."""
+        if len(others) > 2 * len(groups):
+            return others.intersection(self.group_addresses(groups))
+        return [address for address in others if self._read_group_of(address) in groups]
+
+    def group_addresses(self, groups: Collection[int]) -> Mapping[PciAddress, int]:
+        """The PCI functions in some IOMMU groups, with their group.
 
         Raises:
             HostError: The tree is there but cannot be listed.
         """
-        if not self.known:
-            return HostFacts()
-        sources = set(sources)
-        addresses = {source for source in sources if isinstance(source, PciAddress)}
-        functions: dict[PciAddress, HostFunction] = {}
-        for address in {function for other in addresses for function in _slot(other)}:
-            function = self.function(address)
-            if function is not None:
-                functions[address] = function
-        assigned = (functions[address] for address in addresses if address in functions)
-        groups = {f.iommu_group for f in assigned if f.iommu_group is not None}
-        functions |= self._read_groups(groups, functions)
-        mediated = {uuid: self.mdev_exists(uuid) for uuid in sources if isinstance(uuid, str)}
-        return HostFacts(
-            known=True,
-            functions={address: functions[address] for address in sorted(functions)},
-            mediated_devices={u: exists for u, exists in mediated.items() if exists is not None},
-        )
-
-    def mdev_exists(self, uuid: str) -> bool | None:
-        """Whether a mediated device exists; None where the tree shows no such devices at all."""
-        devices = self._path("bus/mdev/devices")
-        if self.root is None or not os.path.isdir(devices):
-            return None
-        try:
-            return _exists(f"{devices}/{parse_mdev_uuid(uuid)}")
-        except ValueError:
-            return False
-
-    def mdev_parent(self, uuid: str) -> HostFunction | None:
-        """The function that a mediated device is a part of; None where that is not known."""
-        if not self.mdev_exists(uuid):
-            return None
-        # .../0000:3b:00.0/<UUID>: the parent directory is the function.
-        above = _read_above(self._path(f"bus/mdev/devices/{uuid.lower()}"), uuid.lower())
-        return None if above is None else self.function(above)
-
-    def _path(self, below: str) -> str:
-        return f"{self.root}/{below}"
-
-    def _read_groups(
-        self, groups: set[int], functions: dict[PciAddress, HostFunction]
-    ) -> dict[PciAddress, HostFunction]:
-        """Read the members of some groups; ``functions`` has what has been read already."""
         group_of: dict[PciAddress, int] = {}
         unlisted = set()
         for group in groups:
@@ -204,26 +144,76 @@ class HostTree:
                 number = self._read_group_of(address)
                 if number in unlisted:
                     group_of[address] = number
-        members = {}
-        for address, group in group_of.items():
-            function = functions.get(address) or self.function(address)
-            if function is None:
-                # Gone, or a copy that has the groups and not every function.
-                link = self._path(f"kernel/iommu_groups/{group}/devices/{address}")
-                if _exists(link) is False:
-                    continue
-                function = HostFunction(address)
-            if function.iommu_group is None:
-                function = replace(function, iommu_group=group)
-            members[address] = function
-        return members
+        return group_of
 
-    def _read_group_of(self, address: PciAddress) -> int | None:
+    def is_in_group(self, address: PciAddress, iommu_group: int) -> bool | None:
+        """Whether a group still lists a function; None where that cannot be seen."""
+        return _exists(self._path(f"kernel/iommu_groups/{iommu_group}/devices/{address}"))
+
+    def answers(self, address: PciAddress) -> bool | None:
+        """Whether a function's configuration header reads other than all ones.
+
+        The vendor's two bytes are not enough: of an SR-IOV VF they always read 0xffff (PCIe 6.0,
+        9.3.4.1.1).
+        """
+        header = _read_file(self._path(f"{_DEVICES}/{address}/config"), _CONFIG_HEADER_BYTES)
+        return None if len(header) < _CONFIG_HEADER_BYTES else header.strip(b"\xff") != b""
+
+    def mdev_exists(self, uuid: str) -> bool | None:
+        """Whether a mediated device exists; None where the tree shows no such devices at all."""
+        devices = self._path(_MDEVS)
+        if self.root is None or not os.path.isdir(devices):
+            return None
         try:
-            link = os.readlink(self._path(f"bus/pci/devices/{address}/iommu_group"))
+            return _exists(f"{devices}/{parse_mdev_uuid(uuid)}")
+        except ValueError:
+            return False
+
+    def mediated_device(self, uuid: str) -> MediatedDevice | None:
+        """Read a mediated device; None for one that is not there."""
+        if not self.mdev_exists(uuid):
+            return None
+        path = self._path(f"{_MDEVS}/{uuid.lower()}")
+        # .../0000:3b:00.0/<UUID>: the parent directory is the function.
+        above = _read_above(path, uuid.lower())
+        name = _read_file(f"{path}/mdev_type/name", _TYPE_NAME_BYTES)
+        return MediatedDevice(
+            uuid.lower(),
+            type_name=name.decode("utf-8", "replace").strip() or _read_last(f"{path}/mdev_type"),
+            iommu_group=_read_number(_read_last(f"{path}/iommu_group"), _GROUP),
+            parent=above[-1] if above else None,
+        )
+
+    def mdev_uuids(self) -> tuple[str, ...] | None:
+        """The UUID (lower case) of every mediated device, in order.
+
+        Returns:
+            None where the tree shows no such devices at all.
+        """
+        if self.root is None:
+            return None
+        try:
+            names = os.listdir(self._path(_MDEVS))
         except OSError:
             return None
-        return _read_number(_last(link), _GROUP)
+        return tuple(sorted(name for name in names if is_mdev_uuid(name)))
+
+    def _path(self, below: str) -> str:
+        return f"{self.root}/{below}"
+
+    def _list_devices(self) -> list[str]:
+        path = self._path(_DEVICES)
+        try:
+            return os.listdir(path)
+        except OSError as error:
+            raise HostError(
+                path,
+                f"cannot be listed: {error.strerror}",
+                "let this user read the node's /sys",
+            ) from error
+
+    def _read_group_of(self, address: PciAddress) -> int | None:
+        return _read_number(_read_last(self._path(f"{_DEVICES}/{address}/iommu_group")), _GROUP)
 
 
 def is_vfio_driver(name: str | None) -> bool:
@@ -263,11 +253,47 @@ def keeps_group_viable(function: HostFunction) -> bool | None:
     return function.driver in _HARMLESS_DRIVERS
 
 
-def _slot(address: PciAddress) -> tuple[PciAddress, ...]:
-    return tuple(address.with_function(function) for function in range(MAX_FUNCTION + 1))
+def _order(address: PciAddress) -> tuple[int, int, int, int]:
+    """Sort key: a dataclass's own comparison costs ten times as much."""
+    return (address.domain, address.bus, address.slot, address.function)
+
+
+def _read_function(
+    devices: str, address: PciAddress, vendor_id: int | None = None
+) -> HostFunction | None:
+    """Read one function; its vendor too, if that has not been read."""
+    name = str(address)
+    path = f"{devices}/{name}"
+    # .../pci0000:80/0000:80:01.0/0000:81:00.0: the directories above are the bridges above.
+    bridges = _read_above(path, name)
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return HostFunction(address, bridges=bridges) if _exists(path) is not False else None
+    try:
+        function = HostFunction(
+            address,
+            vendor_id=vendor_id or _read_hex(directory, "vendor", digits=4),
+            device_id=_read_hex(directory, "device", digits=4),
+            class_code=_read_hex(directory, "class", digits=6),
+            iommu_group=_read_number(_read_link(directory, "iommu_group"), _GROUP),
+            numa_node=_read_number(_read_attribute(directory, "numa_node"), _NUMA_NODE),
+            driver=_read_driver(directory),
+            vfio_device=_read_vfio_device(directory),
+            physical_function=_parse_address(_read_link(directory, "physfn")),
+            bridges=bridges,
+        )
+    finally:
+        os.close(directory)
+    # A function that is being removed loses its attributes first: "no driver" would be false.
+    if not (function.vendor_id and function.driver) and _exists(path) is False:
+        return None
+    return function
 
 
 def _parse_address(bdf: str) -> PciAddress | None:
+    if not bdf:  # the usual case of a link that is not there
+        return None
     try:
         return PciAddress.parse(bdf)
     except ValueError:
@@ -289,25 +315,36 @@ def _exists(path: str) -> bool | None:
     return True
 
 
-def _read_attribute(directory: int, name: str) -> str:
-    """The text of an attribute; "" (which no attribute of ours is) where there is none to read."""
+def _read_file(name: str, most_bytes: int, directory: int | None = None) -> bytes:
+    """The first bytes of a file; none where there is nothing to read."""
     try:
         # Not blocking: a copy of a tree may have anything at this name.
         file = os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=directory)
     except OSError:
-        return ""
+        return b""
     try:
-        return os.read(file, _ATTRIBUTE_BYTES).decode("ascii", "replace").strip()
+        return os.read(file, most_bytes)
     except OSError:
-        return ""
+        return b""
     finally:
         os.close(file)
 
 
+def _read_attribute(directory: int, name: str) -> str:
+    """The text of an attribute; "" (which no attribute of ours is) where there is none to read."""
+    return _read_file(name, _ATTRIBUTE_BYTES, directory).decode("ascii", "replace").strip()
+
+
 def _read_hex(directory: int, name: str, digits: int) -> int | None:
+    return _parse_hex(_read_file(name, _ATTRIBUTE_BYTES, directory), digits)
+
+
+def _parse_hex(data: bytes, digits: int) -> int | None:
     """Linux writes all digits ("0x%04x", "0x%06x"): fewer are half a number."""
-    text = _read_attribute(directory, name)
-    return int(text, 16) if re.fullmatch(rf"0x[0-9a-f]{{{digits}}}", text) else None
+    text = data.strip()
+    if len(text) != digits + 2 or _HEX.fullmatch(text) is None:
+        return None
+    return int(text, 16)
 
 
 def _read_number(text: str, pattern: re.Pattern[str]) -> int | None:
@@ -322,6 +359,13 @@ def _read_link(directory: int, name: str) -> str:
     """The last name in a link's target, which need not exist; "" where there is no link."""
     try:
         return _last(os.readlink(name, dir_fd=directory))
+    except OSError:
+        return ""
+
+
+def _read_last(path: str) -> str:
+    try:
+        return _last(os.readlink(path))
     except OSError:
         return ""
 
@@ -350,10 +394,22 @@ def _read_vfio_device(directory: int) -> str | None:
     return min(filter(_VFIO_DEVICE.fullmatch, names), default=None)
 
 
-def _read_above(path: str, name: str) -> PciAddress | None:
-    """The function in whose directory a link's target stands, if it is called ``name``."""
+def _read_above(path: str, name: str) -> tuple[PciAddress, ...]:
+    """The functions in whose directories a link's target stands, if it is called ``name``."""
     try:
         above, _, last = os.readlink(path).rstrip("/").rpartition("/")
     except OSError:
-        return None
-    return _parse_address(_last(above)) if last == name else None
+        return ()
+    return _parse_bridges(above) if last == name else ()
+
+
+@lru_cache(maxsize=256)
+def _parse_bridges(above: str) -> tuple[PciAddress, ...]:
+    """Functions under one bridge are read one after the other; each need not parse it anew."""
+    bridges: list[PciAddress] = []
+    for part in reversed(above.split("/")):
+        bridge = _parse_address(part)
+        if bridge is None:
+            break
+        bridges.insert(0, bridge)
+    return tuple(bridges)

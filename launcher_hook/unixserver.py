@@ -26,6 +26,7 @@ class UnixServer:
         handlers: The services.
         most_bytes: The largest request taken.
         owner: User and group that must be able to connect, where we may give it to them.
+        workers: Calls served at a time.
     """
 
     def __init__(
@@ -34,12 +35,13 @@ class UnixServer:
         handlers: Iterable[grpc.GenericRpcHandler],
         most_bytes: int,
         owner: tuple[int, int] | None = None,
+        workers: int = _WORKERS,
     ) -> None:
         self._path = path
         self._owner = owner
-        self._identity: tuple[int, int] | None = None
+        self._identity: tuple[int, int, int] | None = None
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="call"),
+            ThreadPoolExecutor(max_workers=workers, thread_name_prefix="call"),
             handlers=tuple(handlers),
             options=(
                 ("grpc.max_receive_message_length", most_bytes),
@@ -69,8 +71,7 @@ class UnixServer:
             os.umask(umask)
         self._let_in()
         self._server.start()
-        status = self._path.stat()
-        self._identity = (status.st_dev, status.st_ino)
+        self._identity = _identify(self._path)
 
     def _let_in(self) -> None:
         """Let the launcher connect, whatever our user."""
@@ -89,12 +90,25 @@ class UnixServer:
 
         def finish() -> None:
             stopped.wait()
-            with contextlib.suppress(FileNotFoundError):
-                status = self._path.stat()
-                if (status.st_dev, status.st_ino) == self._identity:
+            with contextlib.suppress(OSError):
+                if self.is_there:
                     self._path.unlink()
 
         return finish
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the socket still has its name: somebody may have removed or replaced it."""
+        return self._identity is not None and _identify(self._path) == self._identity
+
+
+def _identify(path: Path) -> tuple[int, int, int] | None:
+    """Tell a socket from a later one of the same name, which may have its inode number."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino, status.st_mtime_ns)
 
 
 @contextlib.contextmanager

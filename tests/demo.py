@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from cases import CASES, SHARED_DOMAINS
+from demo_chain import chain
 from demo_sidecar import boot
 from hosttree import bridge, build_host_tree, gpu
 
@@ -57,6 +58,10 @@ def main() -> int:
             print("the three passes do not agree")
             return 1
         print("all three passes agree")
+        say("8. The whole chain: node, device plugin, Allocate, variables, sidecar, domain")
+        if not chain(domain.read_bytes(), VMI.read_bytes()):
+            print("the chain broke")
+            return 1
     return 0
 
 

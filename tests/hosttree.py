@@ -160,10 +160,17 @@ def remove(root: Path, bdf: str) -> None:
     shutil.rmtree(directory)
 
 
-def add_mdev(root: Path, uuid: str, parent: str, group: int | None = None) -> None:
-    """Create a mediated device below a function."""
+def add_mdev(
+    root: Path, uuid: str, parent: str, group: int | None = None, type_name: str = ""
+) -> None:
+    """Create a mediated device below a function; its type is there if it has a name."""
     directory = device_directory(root, parent) / uuid
     directory.mkdir()
+    if type_name:
+        kind = device_directory(root, parent) / "mdev_supported_types" / "nvidia-222"
+        kind.mkdir(parents=True, exist_ok=True)
+        (kind / "name").write_text(f"{type_name}\n")
+        _link(f"{directory}/mdev_type", str(kind))
     devices = root / "bus/mdev/devices"
     devices.mkdir(parents=True, exist_ok=True)
     _link(f"{devices}/{uuid}", str(directory))

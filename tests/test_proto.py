@@ -64,14 +64,16 @@ OUTER = next(pair for pair in PAIRS if pair[0].__name__ == "Outer")
 def _messages(draw: st.DrawFn, kind: type[Message]) -> Message:
     values = {}
     for field in kind.FIELDS:
-        one = VALUES[field.kind] if isinstance(field.kind, str) else _shallow(field.kind)
+        one = VALUES[field.kind] if isinstance(field.kind, str) else _messages(field.kind)
         optional = one if isinstance(field.kind, str) else st.none() | one
         values[field.name] = draw(st.lists(one, max_size=3) if field.repeated else optional)
     return kind(**values)
 
 
-def _shallow(kind: type[Message]) -> st.SearchStrategy[Message]:
-    return WORDS.map(lambda text: kind(**{kind.FIELDS[0].name: text}))
+def _has_map(kind: type[Message]) -> bool:
+    return any(
+        f.kind == "map" if isinstance(f.kind, str) else _has_map(f.kind) for f in kind.FIELDS
+    )
 
 
 def _same(ours: Message, theirs: Any) -> bool:
@@ -99,7 +101,7 @@ def test_protobuf_reads_what_we_write(
     ours = data.draw(_messages(pair[0]))
     theirs = pair[1].FromString(ours.encode())
     assert _same(ours, theirs)
-    if not any(field.kind == "map" for field in ours.FIELDS):  # its entries have no order
+    if not _has_map(pair[0]):  # its entries have no order
         assert theirs.SerializeToString(deterministic=True) == ours.encode()
 
 
@@ -162,3 +164,34 @@ def test_numbers_are_the_wire_contracts() -> None:
         "domain_type": 1, "domain": 2, "vmi": 3, "sidecar_context": 4,
     }  # fmt: skip
     assert numbers(plugins.MutateDomainResponse) == {"domain": 1}
+
+
+def test_numbers_of_the_device_plugin_api_are_kubernetess() -> None:
+    from launcher_hook.proto import deviceplugin_v1beta1 as api
+
+    def numbers(message: type[Message]) -> list[tuple[str, int]]:
+        return [(field.name, field.number) for field in message.FIELDS]
+
+    for message, names in {
+        api.DevicePluginOptions: "pre_start_required get_preferred_allocation_available",
+        api.RegisterRequest: "version endpoint resource_name options",
+        api.ListAndWatchResponse: "devices",
+        api.Device: "ID health topology",
+        api.TopologyInfo: "nodes",
+        api.NUMANode: "ID",
+        api.PreferredAllocationRequest: "container_requests",
+        api.ContainerPreferredAllocationRequest: (
+            "available_deviceIDs must_include_deviceIDs allocation_size"
+        ),
+        api.PreferredAllocationResponse: "container_responses",
+        api.ContainerPreferredAllocationResponse: "deviceIDs",
+        api.AllocateRequest: "container_requests",
+        api.ContainerAllocateRequest: "devices_ids",
+        api.AllocateResponse: "container_responses",
+        api.ContainerAllocateResponse: "envs mounts devices annotations cdi_devices",
+        api.Mount: "container_path host_path read_only",
+        api.DeviceSpec: "container_path host_path permissions",
+        api.CDIDevice: "name",
+        api.PreStartContainerRequest: "devices_ids",
+    }.items():
+        assert numbers(message) == [(n, i) for i, n in enumerate(names.split(), start=1)]

@@ -4,10 +4,19 @@ import re
 from pathlib import Path
 
 from launcher_hook.configkeys import KEYS
+from launcher_hook.deviceplugin.configfile import describe_selector_keys
 from launcher_hook.model import Settings
 
 README = Path(__file__).parent.parent / "README.md"
 _TABLE = re.compile(r"(<!-- configuration: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+
+_SELECTORS = re.compile(r"(<!-- selectors: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def selector_table() -> str:
+    lines = ["| key of a selector | what it says of the function |", "|---|---|"]
+    lines += [f"| `{key}` | {meaning} |" for key, meaning in describe_selector_keys().items()]
+    return "\n".join(lines) + "\n"
 
 
 def configuration_table() -> str:
@@ -18,9 +27,10 @@ def configuration_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_configuration_table_is_made_from_the_keys(update_expected: bool) -> None:
+def test_the_tables_of_keys_are_made_from_the_keys(update_expected: bool) -> None:
     text = README.read_text()
     wanted = _TABLE.sub(lambda match: match[1] + configuration_table() + match[2], text)
+    wanted = _SELECTORS.sub(lambda match: match[1] + selector_table() + match[2], wanted)
     if update_expected:
         README.write_text(wanted)
     assert README.read_text() == wanted

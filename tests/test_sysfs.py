@@ -83,7 +83,7 @@ def test_a_function_is_read_with_all_its_facts(root: Path) -> None:
         iommu_group=42,
         numa_node=1,
         driver="vfio-pci",
-        parent=PORT,
+        bridges=(PORT,),
     )
 
 
@@ -136,7 +136,7 @@ def test_a_copy_of_one_directory_is_read_as_well(root: Path, tmp_path: Path) -> 
     """The links lead out of the copy: their targets' names are enough."""
     copy = tmp_path / "copy/bus/pci/devices/0000:81:00.0"
     shutil.copytree(device_directory(root, "0000:81:00.0"), copy, symlinks=True)
-    assert HostTree(tmp_path / "copy").function(GPU) == replace(read(root), parent=None)
+    assert HostTree(tmp_path / "copy").function(GPU) == replace(read(root), bridges=())
 
 
 # A tree about which nothing is known
@@ -259,7 +259,7 @@ def test_a_function_whose_directory_is_missing_is_there_but_nothing_more_is_know
     root: Path, gpu_directory: Path
 ) -> None:
     shutil.rmtree(gpu_directory)
-    assert HostTree(root).function(GPU) == HostFunction(GPU, parent=PORT)
+    assert HostTree(root).function(GPU) == HostFunction(GPU, bridges=(PORT,))
 
 
 def test_a_function_without_attributes_is_there_and_unbound(
@@ -267,7 +267,7 @@ def test_a_function_without_attributes_is_there_and_unbound(
 ) -> None:
     shutil.rmtree(gpu_directory)
     gpu_directory.mkdir()
-    assert HostTree(root).function(GPU) == HostFunction(GPU, driver="", parent=PORT)
+    assert HostTree(root).function(GPU) == HostFunction(GPU, driver="", bridges=(PORT,))
 
 
 def test_a_function_that_was_unplugged_is_gone_everywhere(root: Path) -> None:

@@ -13,7 +13,7 @@ from launcher_hook.env import merge_environments, parse_allocations
 from launcher_hook.errors import HookError, InputError
 from launcher_hook.render import Inputs, awaits_migration, render_domain
 from launcher_hook.schema import SchemaSet
-from launcher_hook.sysfs import HostTree
+from launcher_hook.snapshot import open_host
 from launcher_hook.vmi import Vmi, parse_vmi
 
 log = logging.getLogger("launcher-hook")
@@ -33,7 +33,7 @@ class HookOptions:
         config: Name and content of the configuration file.
         assignments: ``--set``.
         variables: ``--env``, laid over the environment of each call.
-        sysfs: The node's ``/sys``.
+        sysfs: The node's ``/sys``, or a snapshot.
         pass_through: Give the input back where we refuse, instead of an error.
     """
 
@@ -117,7 +117,7 @@ class DomainHook:
             where="domain XML",
             vmi=vmi,
             allocations=parse_allocations(merge_environments((self._environ(), options.variables))),
-            host=HostTree(options.sysfs),
+            host=open_host(options.sysfs),
             settings=read_settings(options.config, vmi.config_source, options.assignments),
         )
 

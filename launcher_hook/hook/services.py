@@ -5,10 +5,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from launcher_hook import __version__
-from launcher_hook.errors import HookError, InputError
 from launcher_hook.hook.call import DomainHook, log
-from launcher_hook.hook.status import status_of
 from launcher_hook.leangrpc import grpc
 from launcher_hook.proto import (
     hooks_info,
@@ -17,7 +14,8 @@ from launcher_hook.proto import (
     hooks_v1alpha2,
     hooks_v1alpha3,
 )
-from launcher_hook.proto.wire import DecodeError, Message
+from launcher_hook.proto.wire import Message
+from launcher_hook.rpc import Answer, Methods, rpc_service
 
 VERSIONS: dict[str, ModuleType] = {
     "v1alpha1": hooks_v1alpha1,
@@ -28,9 +26,6 @@ VERSIONS: dict[str, ModuleType] = {
 # KubeVirt 1.9's names; 1.10 renames them (launcherHooks), and then they change here only.
 PLUGIN_SERVICE = "kubevirt.hooks.plugins.v1alpha1.DomainHookService"
 PLUGIN_METHOD = "MutateDomain"
-
-_Answer = Callable[[Any], Message]
-_Methods = dict[str, tuple[type[Message], _Answer]]
 
 
 def hook_handlers(
@@ -49,18 +44,24 @@ def hook_handlers(
         points.append(hooks_info.HookPoint(name="Shutdown", priority=0))
     info = hooks_info.InfoResult(name=name, versions=versions, hookPoints=points)
     handlers = [
-        _service("kubevirt.hooks.info.Info", {"Info": (hooks_info.InfoParams, lambda _: info)})
+        rpc_service(
+            "kubevirt.hooks.info.Info",
+            {"Info": (hooks_info.InfoParams, lambda _: info)},
+            after_call=_tidy,
+        )
     ]
     for version in versions:
         messages = VERSIONS[version]
-        methods: _Methods = {
+        methods: Methods = {
             "OnDefineDomain": (messages.OnDefineDomainParams, _define(hook, messages))
         }
         if version != "v1alpha1":
             methods["PreCloudInitIso"] = (messages.PreCloudInitIsoParams, _same_iso(messages))
         if version == "v1alpha3":
             methods["Shutdown"] = (messages.ShutdownParams, _shutdown(messages, shut_down))
-        handlers.append(_service(f"kubevirt.hooks.{version}.Callbacks", methods))
+        handlers.append(
+            rpc_service(f"kubevirt.hooks.{version}.Callbacks", methods, after_call=_tidy)
+        )
     return handlers
 
 
@@ -74,10 +75,16 @@ def plugin_handlers(hook: DomainHook) -> list[grpc.GenericRpcHandler]:
         domain = hook.define(request.domain, request.vmi, context)
         return messages.MutateDomainResponse(domain=domain)
 
-    return [_service(PLUGIN_SERVICE, {PLUGIN_METHOD: (messages.MutateDomainRequest, mutate)})]
+    return [
+        rpc_service(
+            PLUGIN_SERVICE,
+            {PLUGIN_METHOD: (messages.MutateDomainRequest, mutate)},
+            after_call=_tidy,
+        )
+    ]
 
 
-def _define(hook: DomainHook, messages: ModuleType) -> _Answer:
+def _define(hook: DomainHook, messages: ModuleType) -> Answer:
     def define(request: Any) -> Message:
         domain = hook.define(request.domainXML, request.vmi)
         return _made(messages.OnDefineDomainResult(domainXML=domain))
@@ -85,7 +92,7 @@ def _define(hook: DomainHook, messages: ModuleType) -> _Answer:
     return define
 
 
-def _same_iso(messages: ModuleType) -> _Answer:
+def _same_iso(messages: ModuleType) -> Answer:
     def pre_cloud_init_iso(request: Any) -> Message:
         return _made(
             messages.PreCloudInitIsoResult(
@@ -97,7 +104,7 @@ def _same_iso(messages: ModuleType) -> _Answer:
     return pre_cloud_init_iso
 
 
-def _shutdown(messages: ModuleType, shut_down: Callable[[], None]) -> _Answer:
+def _shutdown(messages: ModuleType, shut_down: Callable[[], None]) -> Answer:
     def shutdown(_: Any) -> Message:
         log.info("the launcher says Shutdown")
         shut_down()
@@ -112,48 +119,6 @@ def _made(message: Any) -> Message:
     return message
 
 
-def _service(name: str, methods: _Methods) -> grpc.GenericRpcHandler:
-    return grpc.method_handlers_generic_handler(
-        name,
-        {
-            method: grpc.unary_unary_rpc_method_handler(
-                _guarded(method, request, answer), response_serializer=lambda made: made.encode()
-            )
-            for method, (request, answer) in methods.items()
-        },
-    )
-
-
-def _guarded(
-    method: str, request: type[Message], answer: _Answer
-) -> Callable[[bytes, grpc.ServicerContext], Message]:
-    """Turn what an answer raises into a status whose message says what to do."""
-
-    def guarded(data: bytes, context: grpc.ServicerContext) -> Message:
-        try:
-            return answer(_decode(method, request, data))
-        except HookError as error:
-            context.abort(status_of(error), f"launcher-hook {__version__}: {error}")
-        except Exception as error:
-            context.abort(
-                status_of(error),
-                f"launcher-hook {__version__}: {type(error).__name__}: {error}; this is a defect: "
-                "report it with the sidecar's log",
-            )
-        finally:
-            # 10 µs. Left to itself, the process grows by a megabyte before it stays as it is.
-            gc.collect()
-        raise AssertionError("abort() raises")
-
-    return guarded
-
-
-def _decode(method: str, request: type[Message], data: bytes) -> Message:
-    try:
-        return request.decode(data)
-    except DecodeError as error:
-        raise InputError(
-            f"the call of {method}",
-            f"its message cannot be read: {error}",
-            "call it with KubeVirt's own protocol",
-        ) from None
+def _tidy() -> None:
+    """Cost 10 µs. Left to itself, the process grows by a megabyte before it stays as it is."""
+    gc.collect()

@@ -4,7 +4,7 @@ import json
 import logging
 from datetime import UTC, datetime
 
-_KEYS = ("namespace", "name_", "uid", "pass", "devices", "duration_ms")
+_KEYS = ("namespace", "name_", "uid", "pass", "resource", "socket", "devices", "duration_ms")
 
 
 class JsonLines(logging.Formatter):

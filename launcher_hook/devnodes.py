@@ -1,0 +1,59 @@
+"""Device nodes: which of those that matter to vfio exist below a ``/dev``, or existed on a node."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+# Linux drivers/vfio: group nodes and the container; vfio/devices has a node a function (6.6);
+# drivers/iommu/iommufd makes /dev/iommu.
+DIRECTORIES = ("vfio", "vfio/devices")
+_SINGLE = ("iommu",)
+
+
+class DeviceNodes(Protocol):
+    """Answers by paths below ``/dev``, such as ``vfio/42``."""
+
+    def exists(self, path: str) -> bool:
+        """Whether the node, or a directory of nodes, is there."""
+
+    def all(self) -> frozenset[str]:
+        """Every node and directory that matters to vfio."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTree:
+    """One ``/dev``; nothing is kept between two calls."""
+
+    root: Path
+
+    def exists(self, path: str) -> bool:
+        """Whether the node, or a directory of nodes, is there."""
+        return os.path.exists(f"{self.root}/{path}")  # noqa: PTH110
+
+    def all(self) -> frozenset[str]:
+        """Every node and directory that matters to vfio."""
+        found = {name for name in _SINGLE if self.exists(name)}
+        for directory in DIRECTORIES:
+            try:
+                names = os.listdir(f"{self.root}/{directory}")  # noqa: PTH208
+            except OSError:
+                continue
+            found.add(directory)
+            found.update(f"{directory}/{name}" for name in names)
+        return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeList:
+    """The nodes that a snapshot has."""
+
+    paths: frozenset[str] = frozenset()
+
+    def exists(self, path: str) -> bool:
+        """Whether the snapshot has it."""
+        return path in self.paths
+
+    def all(self) -> frozenset[str]:
+        """Every one."""
+        return self.paths

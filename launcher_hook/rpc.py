@@ -1,0 +1,103 @@
+"""gRPC services from plain functions: decode, answer, and say a refusal as a status.
+
+The branch of the error tree is the status; its message, which says what to do, is the details.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from launcher_hook import __version__
+from launcher_hook.errors import HookError, HostError, InputError, PlanError, SchemaError
+from launcher_hook.leangrpc import grpc
+from launcher_hook.proto.wire import DecodeError, Message
+
+log = logging.getLogger("launcher-hook")
+
+Answer = Callable[[Any], Message]
+Methods = dict[str, tuple[type[Message], Answer]]
+Follow = Callable[[grpc.ServicerContext], Iterator[bytes]]
+"""Gives encoded messages for as long as the call is open."""
+
+_STATUS: tuple[tuple[type[HookError], grpc.StatusCode], ...] = (
+    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (HostError, grpc.StatusCode.FAILED_PRECONDITION),
+    (PlanError, grpc.StatusCode.FAILED_PRECONDITION),
+    (SchemaError, grpc.StatusCode.INTERNAL),
+)
+
+
+def status_of(error: Exception) -> grpc.StatusCode:
+    """Give an error's status; one that is none of ours is INTERNAL."""
+    for kind, status in _STATUS:
+        if isinstance(error, kind):
+            return status
+    return grpc.StatusCode.INTERNAL
+
+
+def rpc_service(
+    name: str,
+    methods: Methods,
+    streams: Mapping[str, Follow] | None = None,
+    after_call: Callable[[], object] = lambda: None,
+) -> grpc.GenericRpcHandler:
+    """Make a service.
+
+    Args:
+        methods: By name, the request's class and what answers it.
+        streams: Methods that answer with a stream; what their request says does not matter.
+        after_call: Called after each of ``methods``.
+    """
+    return grpc.method_handlers_generic_handler(
+        name,
+        {
+            method: grpc.unary_stream_rpc_method_handler(_following(follow))
+            for method, follow in (streams or {}).items()
+        }
+        | {
+            method: grpc.unary_unary_rpc_method_handler(
+                _guarded(method, request, answer, after_call),
+                response_serializer=lambda made: made.encode(),
+            )
+            for method, (request, answer) in methods.items()
+        },
+    )
+
+
+def _following(follow: Follow) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+    return lambda _, context: follow(context)
+
+
+def _guarded(
+    method: str, request: type[Message], answer: Answer, after_call: Callable[[], object]
+) -> Callable[[bytes, grpc.ServicerContext], Message]:
+    """Turn what an answer raises into a status whose message says what to do."""
+
+    def guarded(data: bytes, context: grpc.ServicerContext) -> Message:
+        try:
+            return answer(_decode(method, request, data))
+        except HookError as error:
+            context.abort(status_of(error), f"launcher-hook {__version__}: {error}")
+        except Exception as error:
+            log.exception("a call failed")  # with where it happened
+            context.abort(
+                status_of(error),
+                f"launcher-hook {__version__}: {type(error).__name__}: {error}; this is a defect: "
+                "report it with this log",
+            )
+        finally:
+            after_call()
+        raise AssertionError("abort() raises")
+
+    return guarded
+
+
+def _decode(method: str, request: type[Message], data: bytes) -> Message:
+    try:
+        return request.decode(data)
+    except DecodeError as error:
+        raise InputError(
+            f"the call of {method}",
+            f"its message cannot be read: {error}",
+            "call it with the protocol's own messages",
+        ) from None

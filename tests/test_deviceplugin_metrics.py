@@ -1,0 +1,74 @@
+"""``/metrics`` and ``/healthz``, over HTTP from a running plugin."""
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from kubelet import Plugin
+from pluginnode import GPUS, RESOURCE, seeds_node
+
+from launcher_hook.deviceplugin.endpoint import parse_address
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugin]:
+    node = seeds_node(tmp_path_factory.mktemp("node"))
+    (node.dev / "vfio/40").unlink()
+    with node.plugin("--metrics", "127.0.0.1:0") as running:
+        running.kubelet.wait_for_resource(RESOURCE, 4)
+        yield running
+
+
+def get(plugin: Plugin, path: str) -> str:
+    plugin.wait_for_log("metrics on port")
+    match = re.search(r"metrics on port (\d+)", plugin.log.read_text())
+    assert match is not None
+    with urllib.request.urlopen(f"http://127.0.0.1:{match[1]}{path}", timeout=60) as answer:
+        return str(answer.read().decode())
+
+
+def samples(text: str) -> dict[str, float]:
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name.removeprefix("launcher_hook_device_plugin_"): float(v) for name, _, v in lines}
+
+
+def test_what_the_plugin_did_can_be_counted(plugin: Plugin) -> None:
+    plugin.kubelet.allocate(RESOURCE, GPUS[1:])
+    with pytest.raises(grpc.RpcError):
+        plugin.kubelet.allocate(RESOURCE, GPUS)
+    of = f'resource="{RESOURCE}"'
+    found = samples(get(plugin, "/metrics"))
+    assert found[f'devices{{health="healthy",{of}}}'] == 3
+    assert found[f'devices{{health="unhealthy",{of}}}'] == 1
+    assert found[f'allocations_total{{{of},result="given"}}'] == 1
+    assert found[f'allocations_total{{{of},result="refused"}}'] == 1
+    assert found[f"allocation_seconds_count{{{of}}}"] == 2
+    assert found[f'allocation_seconds_bucket{{le="+Inf",{of}}}'] == 2
+    assert 0 < found[f"allocation_seconds_sum{{{of}}}"] < 60
+    assert found[f'registrations_total{{{of},result="accepted"}}'] == 1
+    assert found['rescans_total{result="done"}'] >= 1
+
+
+def test_a_probe_is_answered(plugin: Plugin) -> None:
+    assert get(plugin, "/healthz") == "ok\n"
+    assert get(plugin, "/healthz?verbose") == "ok\n"
+
+
+def test_another_path_is_told_what_there_is(plugin: Plugin) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(plugin, "/")
+    with caught.value as answer:
+        assert answer.code == 404
+        assert answer.read() == b"there are /metrics and /healthz\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [(":9100", ("", 9100)), ("10.0.0.1:0", ("10.0.0.1", 0)), ("[::1]:9100", ("::1", 9100)),
+     ("localhost:80", ("localhost", 80))],
+)  # fmt: skip
+def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address

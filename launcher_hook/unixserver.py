@@ -14,9 +14,6 @@ from launcher_hook.leangrpc import grpc
 # sys/un.h: sun_path has 108 bytes with the closing NUL.
 MAX_PATH_BYTES = 107
 
-_WORKERS = 4
-"""Calls served at a time; a launcher makes one."""
-
 
 class UnixServer:
     """Serves some gRPC services on one socket.
@@ -25,8 +22,8 @@ class UnixServer:
         path: The socket's final name; nothing else is ever written into its directory.
         handlers: The services.
         most_bytes: The largest request taken.
+        workers: Threads for calls; one that lasts has one for as long.
         owner: User and group that must be able to connect, where we may give it to them.
-        workers: Calls served at a time.
     """
 
     def __init__(
@@ -34,14 +31,14 @@ class UnixServer:
         path: Path,
         handlers: Iterable[grpc.GenericRpcHandler],
         most_bytes: int,
+        workers: ThreadPoolExecutor,
         owner: tuple[int, int] | None = None,
-        workers: int = _WORKERS,
     ) -> None:
         self._path = path
         self._owner = owner
         self._identity: tuple[int, int, int] | None = None
         self._server = grpc.server(
-            ThreadPoolExecutor(max_workers=workers, thread_name_prefix="call"),
+            workers,
             handlers=tuple(handlers),
             options=(
                 ("grpc.max_receive_message_length", most_bytes),

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from launcher_hook.deviceplugin.metrics import Tally
@@ -86,7 +87,12 @@ class ResourceServer:
             self.stop(0)()
         handlers = plugin_handlers(self.resource, self.devices, self._node, self._tally)
         path = self._directory / self.endpoint
-        server = UnixServer(path, handlers, MOST_REQUEST_BYTES, workers=WORKERS)
+        server = UnixServer(
+            path,
+            handlers,
+            MOST_REQUEST_BYTES,
+            ThreadPoolExecutor(WORKERS, thread_name_prefix="call"),
+        )
         try:
             server.start()
         except BaseException:

@@ -8,6 +8,7 @@ import gc
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from launcher_hook.errors import InputError
@@ -21,6 +22,9 @@ GRACE_S = 1.5
 
 MOST_REQUEST_BYTES = 4 * 1024 * 1024
 """gRPC's own default, which the launcher's answers are held to as well."""
+
+_WORKERS = 2
+"""A launcher makes one call at a time; the other thread has an answer for who asks meanwhile."""
 
 _QEMU = (107, 107)
 """User and group of virt-launcher and of every hook sidecar."""
@@ -70,7 +74,7 @@ def serve_hook(
     if socket_dir is not None:  # the launcher waits for hook sockets first: theirs is the last
         services[socket_dir / f"{name}.sock"] = hook_handlers(name, hook, versions, ended.set)
     servers = [
-        UnixServer(socket, handlers, MOST_REQUEST_BYTES, _QEMU)
+        UnixServer(socket, handlers, MOST_REQUEST_BYTES, _start_workers(), _QEMU)
         for socket, handlers in services.items()
     ]
     if ended.is_set():
@@ -80,6 +84,14 @@ def serve_hook(
         while not ended.wait(3600):
             pass
     log.info("ended")
+
+
+def _start_workers() -> ThreadPoolExecutor:
+    """Give a pool whose threads are there: each that comes later makes the process grow."""
+    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="call")
+    all_there = threading.Barrier(_WORKERS)
+    list(pool.map(lambda _: all_there.wait(), range(_WORKERS)))
+    return pool
 
 
 def _warm_up(schemas: SchemaSet) -> None:

@@ -103,26 +103,27 @@ class HostTree(Host):
         if not self.known:
             return ()
         devices = self._path(_DEVICES)
-        read, others = [], set()
-        for address in _parse_addresses(self._list_devices()):
-            name = str(address)
+        read: list[HostFunction | None] = []
+        others = set()  # names: a value each for functions that nobody wants costs as much again
+        for name in self._list_devices():
             vendor = _parse_hex(_read_file(f"{devices}/{name}/vendor", _ATTRIBUTE_BYTES), digits=4)
-            # One whose vendor cannot be read may be meant.
-            if vendors is None or vendor is None or vendor in vendors:
+            if vendors is not None and vendor is not None and vendor not in vendors:
+                others.add(name)
+                continue
+            address = _parse_address(name)
+            if address is not None:
                 read.append(_read_function(devices, address, vendor))
-            else:
-                others.add(address)
         groups = {function.iommu_group for function in read if function is not None}
         for address in self._members(others, {group for group in groups if group is not None}):
             read.append(_read_function(devices, address))
         present = [function for function in read if function is not None]
         return tuple(sorted(present, key=lambda function: _order(function.address)))
 
-    def _members(self, others: set[PciAddress], groups: set[int]) -> Iterable[PciAddress]:
+    def _members(self, others: set[str], groups: set[int]) -> list[PciAddress]:
         """Which of some functions are in some groups: ask whoever are fewer."""
         if len(others) > 2 * len(groups):
-            return others.intersection(self.group_addresses(groups))
-        return [address for address in others if self._read_group_of(address) in groups]
+            return [a for a in self.group_addresses(groups) if str(a) in others]
+        return [a for a in _parse_addresses(others) if self._read_group_of(a) in groups]
 
     def group_addresses(self, groups: Collection[int]) -> Mapping[PciAddress, int]:
         """The PCI functions in some IOMMU groups, with their group.

@@ -126,7 +126,7 @@ class Kubelet:
             shuffled = list(ids)
             self._random.shuffle(shuffled)
             requests.append(api.ContainerAllocateRequest(shuffled))
-        answer = self._invoke(
+        answer = self.invoke(
             resource, "Allocate", api.AllocateRequest(requests), api.AllocateResponse
         )
         return list(answer.container_responses)
@@ -148,19 +148,20 @@ class Kubelet:
         request = api.PreferredAllocationRequest(
             [api.ContainerPreferredAllocationRequest(shuffled, must, size)]
         )
-        answer = self._invoke(
+        answer = self.invoke(
             resource, "GetPreferredAllocation", request, api.PreferredAllocationResponse
         )
         return list(answer.container_responses[0].deviceIDs)
 
-    def _invoke(self, resource: "str | Endpoint", method: str, request: Any, answer: Any) -> Any:
+    def invoke(self, resource: "str | Endpoint", method: str, request: Any, answer: Any) -> Any:
+        """Call a method of the plugin that serves a resource."""
         endpoint = resource if isinstance(resource, Endpoint) else self.endpoints[resource]
-        invoke = endpoint.channel.unary_unary(
+        call = endpoint.channel.unary_unary(
             f"/v1beta1.DevicePlugin/{method}",
             request_serializer=lambda message: message.encode(),
             response_deserializer=answer.decode,
         )
-        return invoke(request, timeout=WAIT_S)
+        return call(request, timeout=WAIT_S)
 
     def _register(self, request: api.RegisterRequest, context: Any) -> api.Empty:
         refusal = self.refuse(request)

@@ -11,7 +11,7 @@ from pluginnode import GPUS, RESOURCE, SOCKET, Node, seeds_node
 
 from launcher_hook.deviceplugin.registration import BackOff
 
-ALLOCATIONS, RESTARTS = 500, 40  # `make bench` has a tenth of 10,000 and 1,000; see there
+ALLOCATIONS, RESTARTS = 500, 40  # `make bench` does 10,000 and 1,000
 
 
 @pytest.fixture

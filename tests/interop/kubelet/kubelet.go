@@ -101,6 +101,20 @@ func (k *Kubelet) Options(pod *v1.Pod, container string) (*devicemanager.DeviceR
 	return nil, nil
 }
 
+// Health is what the pod's status says of a container's device; since Kubernetes 1.36.
+func (k *Kubelet) Health(pod *v1.Pod, container, resource, device string) v1.ResourceHealthStatus {
+	status := &v1.PodStatus{ContainerStatuses: []v1.ContainerStatus{{Name: container}}}
+	k.devices.UpdateAllocatedResourcesStatus(k.logger, pod, status)
+	for _, allocated := range status.ContainerStatuses[0].AllocatedResourcesStatus {
+		for _, health := range allocated.Resources {
+			if allocated.Name == v1.ResourceName(resource) && health.ResourceID == v1.ResourceID(device) {
+				return health.Health
+			}
+		}
+	}
+	return v1.ResourceHealthStatusUnknown
+}
+
 func (k *Kubelet) activePods() []*v1.Pod {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"libvirt.org/go/libvirt"
 
@@ -80,12 +82,12 @@ func FitForThisMachine(spec *api.DomainSpec) {
 	spec.MaxMemory = nil // newer than libvirt 9.0 without slots
 	spec.NUMATune = nil  // names this machine's nodes
 	spec.Devices.TPMs = nil
-	spec.Devices.Watchdogs = nil // itco is newer than 9.0
-	if machine := &spec.OS.Type.Machine; len(*machine) > 2 {
-		for family, newest := range map[string]string{"pc-q35-": "q35", "pc-i440fx-": "pc", "virt-": "virt"} {
-			if len(*machine) > len(family) && (*machine)[:len(family)] == family {
-				*machine = newest // "pc-q35-rhel9.6.0" is another distribution's
-			}
+	spec.Devices.Watchdogs = slices.DeleteFunc(spec.Devices.Watchdogs, func(watchdog api.Watchdog) bool {
+		return watchdog.Model == "itco" // newer than 9.0
+	})
+	for _, family := range []struct{ prefix, newest string }{{"pc-q35-", "q35"}, {"pc-i440fx-", "pc"}, {"virt-", "virt"}} {
+		if strings.HasPrefix(spec.OS.Type.Machine, family.prefix) {
+			spec.OS.Type.Machine = family.newest // "pc-q35-rhel9.6.0" is another distribution's
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -45,6 +46,7 @@ func TestDeviceManager(t *testing.T) {
 		{"preferred allocation", testPreferredAllocation},
 		{"best-effort", testBestEffort},
 		{"single-numa-node", testSingleNUMANode},
+		{"kubelet comes later", testKubeletComesLater},
 		{"kubelet restarts", testKubeletRestarts},
 		{"kubelet restarts 20 times", testKubeletRestartsOften},
 		{"unhealthy", testUnhealthy},
@@ -184,6 +186,18 @@ func testSingleNUMANode(t *testing.T) {
 		t.Errorf("three devices on nodes of two: %+v", result)
 	}
 	row(t, "three devices", result.Reason)
+}
+
+// At boot a DaemonSet's pod may run before kubelet has its socket again.
+func testKubeletComesLater(t *testing.T) {
+	node := newNode(t, topologymanager.PolicyNone)
+	node.expect("registered", 4, 4)
+	must(t, node.kubelet.Stop())
+	node.plugin.Kill()
+	node.startPlugin()
+	harness.Eventually(t, "the plugin has found its devices", func() bool { return strings.Contains(node.plugin.Log(), "offering 4") })
+	node.startKubelet(topologymanager.PolicyNone)
+	node.expect("kubelet is there", 4, 4)
 }
 
 func testKubeletRestarts(t *testing.T) {

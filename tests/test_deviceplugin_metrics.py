@@ -40,7 +40,7 @@ def test_what_the_plugin_did_can_be_counted(plugin: Plugin) -> None:
     with pytest.raises(grpc.RpcError):
         plugin.kubelet.allocate(RESOURCE, GPUS)
     of = f'resource="{RESOURCE}"'
-    plugin.wait_for_log("registered with kubelet")  # kubelet knows it a moment before the plugin does
+    plugin.wait_for_log("registered with kubelet")  # kubelet knows it a moment earlier
     found = samples(get(plugin, "/metrics"))
     assert found[f'devices{{health="healthy",{of}}}'] == 3
     assert found[f'devices{{health="unhealthy",{of}}}'] == 1

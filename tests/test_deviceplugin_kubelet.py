@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,19 @@ def test_a_kubelet_that_refuses_is_asked_again_and_its_reason_is_in_the_log(
         kubelet.wait_for_resource(RESOURCE, 4)
         lines = plugin.log.read_text().splitlines()
         assert sum("not to my taste" in line for line in lines) == 1  # not at each try
+
+
+def test_a_kubelet_that_takes_longer_to_refuse_than_we_wait_is_asked_again_too(
+    node: Node, kubelet: Kubelet
+) -> None:
+    def refuse(_: object) -> str | None:
+        time.sleep(0.1)  # ten times the first wait
+        return "not yet" if len(kubelet.registrations) < 3 else None
+
+    kubelet.refuse = refuse
+    kubelet.start()
+    with node.plugin("--rescan", "1h", kubelet=kubelet):
+        kubelet.wait_for_resource(RESOURCE, 4)
 
 
 def test_one_resource_that_is_refused_does_not_keep_the_others_back(

@@ -122,10 +122,18 @@ def test_calls_at_once_are_all_answered(sidecar: Sidecar) -> None:
     assert answers == [EXPECTED] * 20
 
 
+BARE = DOMAIN[: DOMAIN.index(b"\t\t<hostdev")] + DOMAIN[DOMAIN.rindex(b"</hostdev>") + 11 :]
+MOVING = VMI.rstrip()[:-1] + b', "status": {"migrationState": {"targetNode": "n2"}}}'
+
+
 def test_a_migration_target_gets_its_domain_back(sidecar: Sidecar) -> None:
-    bare = DOMAIN[: DOMAIN.index(b"\t\t<hostdev")] + DOMAIN[DOMAIN.rindex(b"</hostdev>") + 11 :]
-    moving = VMI.rstrip()[:-1] + b', "status": {"migrationState": {"targetNode": "n2"}}}'
-    assert sidecar.define(bare, moving) == bare
+    assert sidecar.define(BARE, MOVING) == BARE
+
+
+def test_a_migration_target_gets_its_domain_back_whatever_variables_there_are() -> None:
+    variable = "PCI_RESOURCE_NVIDIA_COM_SOMETHING_ELSE=0000:99:00.0"
+    with running_sidecar(*NO_SYSFS, "--env", variable) as sidecar:
+        assert sidecar.define(BARE, MOVING) == BARE
 
 
 def test_passthrough_gives_the_input_back_and_says_so_in_the_log() -> None:

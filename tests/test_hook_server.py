@@ -1,5 +1,6 @@
 """The hook sidecar as a process on a real socket."""
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ NO_SYSFS = ("--sysfs", "/nonexistent")
 CASE = CASES / "stock-sidecar"
 DOMAIN = (CASE / "domain.xml").read_bytes()
 VMI = (CASE / "vmi.json").read_bytes()
+BARE = DOMAIN[: DOMAIN.index(b"\t\t<hostdev")] + DOMAIN[DOMAIN.rindex(b"</hostdev>") + 11 :]
 EXPECTED = (CASE / "expected.xml").read_bytes()
 
 
@@ -94,6 +96,43 @@ def test_a_refusal_is_a_status_that_says_what_to_do(
     assert sidecar.define(DOMAIN, VMI) == EXPECTED
 
 
+@pytest.mark.parametrize(
+    ("resource", "message"),
+    [
+        ("a.com/x\nERROR forged", "'a.com/x\\nERROR forged' allocated to the pod, or give"),
+        ("a.com/\ud800", "'a.com/\\ud800' allocated to the pod, or give"),
+        ("a.com/" + "x" * 100_000, "X=0000:3b:00.0"),
+    ],
+    ids=["line feed", "no character", "long"],
+)
+def test_a_refusal_is_one_short_line_whatever_it_quotes(
+    sidecar: Sidecar, resource: str, message: str
+) -> None:
+    vmi = json.loads(VMI)
+    vmi["spec"]["domain"]["devices"]["gpus"][0] = {"name": "a", "deviceName": resource}
+    with pytest.raises(grpc.RpcError) as caught:
+        sidecar.define(BARE, json.dumps(vmi).encode())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    details = caught.value.details()
+    assert message in details
+    assert details.startswith("launcher-hook ")
+    assert details.isprintable()
+    assert len(details) < 5000
+
+
+def test_the_log_for_people_is_one_line_an_event_and_says_of_what_it_is() -> None:
+    annotation = "passthrough.launcher-hook.io/config"
+    vmi = json.loads(VMI)
+    vmi["metadata"]["annotations"] = {annotation: '"a\\nERROR forged": 1'}
+    with running_sidecar(*NO_SYSFS, "--log-format", "text") as running:
+        running.define(DOMAIN, VMI)
+        with pytest.raises(grpc.RpcError, match="there is no such key"):
+            running.define(DOMAIN, json.dumps(vmi).encode())
+        lines = running.log.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["INFO", "INFO", "ERROR"]
+    assert "devices=ua-gpu-gpu0=0000:86:00.0@0000:18:00.0,ua-gpu-gpu1=" in lines[1]
+
+
 def test_a_request_that_is_too_big_is_refused_and_the_next_is_fine(sidecar: Sidecar) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         sidecar.define(b"<domain>" + b" " * (4 << 20) + b"</domain>", VMI)
@@ -122,7 +161,6 @@ def test_calls_at_once_are_all_answered(sidecar: Sidecar) -> None:
     assert answers == [EXPECTED] * 20
 
 
-BARE = DOMAIN[: DOMAIN.index(b"\t\t<hostdev")] + DOMAIN[DOMAIN.rindex(b"</hostdev>") + 11 :]
 MOVING = VMI.rstrip()[:-1] + b', "status": {"migrationState": {"targetNode": "n2"}}}'
 
 

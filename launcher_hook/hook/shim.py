@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from launcher_hook.errors import HookError
+from launcher_hook.errors import HookError, one_line
 from launcher_hook.hook.call import DomainHook, HookOptions
 from launcher_hook.schema import load_schemas
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         domain = hook.define(arguments.domain.encode(), arguments.vmi.encode())
     except HookError as error:
-        print(f"launcher-hook: {error}", file=sys.stderr)  # noqa: T201
+        print(f"launcher-hook: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         return error.exit_status
     sys.stdout.buffer.write(domain)
     sys.stdout.buffer.flush()

@@ -66,6 +66,16 @@ def test_the_shim_program_answers_the_same() -> None:
     assert done.stdout == EXPECTED or b"the node has no such function" in done.stderr
 
 
+def test_the_shim_program_refuses_what_is_not_utf_8() -> None:
+    program = str(Path(COMMAND).with_name("onDefineDomain"))
+    done = subprocess.run(
+        [program, "--vmi", VMI, "--domain", DOMAIN.replace(b"<name>", b"<name>\xff")],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert b"is not UTF-8; convert it to UTF-8" in done.stderr
+
+
 def test_a_launchers_domains_are_answered(sidecar: Sidecar) -> None:
     for file in shared_domains():
         name = file.stem.removeprefix("p2-").removeprefix("p3-")

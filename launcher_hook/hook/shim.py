@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.CRITICAL)
     hook = DomainHook(HookOptions(), load_schemas())
     try:
-        domain = hook.define(arguments.domain.encode(), arguments.vmi.encode())
+        domain = hook.define(os.fsencode(arguments.domain), os.fsencode(arguments.vmi))
     except HookError as error:
         print(f"launcher-hook: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         return error.exit_status

@@ -148,11 +148,12 @@ def test_a_successor_takes_over_when_its_predecessor_is_killed(
             assert kubelet.allocate(RESOURCE, GPUS)
 
 
-def test_without_inotify_it_looks_every_second(node: Node, kubelet: Kubelet) -> None:
-    none_left = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+@pytest.mark.parametrize("what", ["instances", "watches"])
+def test_without_inotify_it_looks_every_second(node: Node, kubelet: Kubelet, what: str) -> None:
+    none_left = f'echo 0 > /proc/sys/user/max_inotify_{what} && exec "$@"'
     under = ("unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh")
     kubelet.start()
-    with node.plugin(kubelet=kubelet, under=under) as plugin:
+    with node.plugin("--rescan", "1h", kubelet=kubelet, under=under) as plugin:
         plugin.wait_for_log("looking every second instead")
         kubelet.wait_for_resource(RESOURCE, 4)
         kubelet.restart()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from launcher_hook import __version__
-from launcher_hook.errors import InputError
+from launcher_hook.errors import InputError, one_line
 from launcher_hook.nodearguments import (
     DEVICE_PLUGIN,
     DISCOVER,
@@ -31,9 +31,8 @@ passthrough.launcher-hook.io/config, then --set. Its keys:
 
 
 def complain(message: str) -> None:
-    """Print one line on stderr; what would break the line or the terminal is escaped."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    print(f"launcher-hook: {line}", file=sys.stderr)  # noqa: T201
+    """Print one line on stderr."""
+    print(f"launcher-hook: {one_line(message)}", file=sys.stderr)  # noqa: T201
 
 
 class _Parser(argparse.ArgumentParser):

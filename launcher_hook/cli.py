@@ -199,12 +199,11 @@ def _no_functions(sysfs: Path) -> InputError:
 
 
 def _log_events(form: str, verbose: int) -> None:
-    """A server tells its events by default; JSON lines on stderr."""
-    from launcher_hook.eventlog import JsonLines
+    """A server tells its events by default; lines on stderr."""
+    from launcher_hook.eventlog import JsonLines, TextLines
 
     handler = logging.StreamHandler(sys.stderr)
-    if form == "json":
-        handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.getLogger("launcher_hook").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -24,6 +24,11 @@ def shorten(value: object) -> str:
     return _REPR.repr(value)
 
 
+def one_line(message: str) -> str:
+    """Escape what would break a line, the terminal or UTF-8."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+
+
 class HookError(Exception):
     """Any refusal of ours. Nothing has been written when it is raised."""
 

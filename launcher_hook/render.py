@@ -115,10 +115,11 @@ def plan_domain(inputs: Inputs) -> Decision:
 def awaits_migration(inputs: Inputs) -> bool:
     """Whether the launcher prepares to receive a running VM.
 
-    It leaves its hostdevs out then and throws the answer away: a missing device is no fault
-    (kubevirt pkg/virt-launcher/virtwrap/manager.go, generateConverterContext).
+    It leaves its hostdevs out then and throws the answer away: a missing device is no fault, also
+    where there are variables, which may be those of other resources (kubevirt
+    pkg/virt-launcher/virtwrap/manager.go, generateConverterContext).
     """
-    if not inputs.vmi.migrating or inputs.allocations:
+    if not inputs.vmi.migrating:
         return False
     root = parse_domain(inputs.domain_xml, inputs.where).getroot()
     return next(passed_hostdevs(root), None) is None

@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from launcher_hook import __version__
-from launcher_hook.errors import HookError, HostError, InputError, PlanError, SchemaError
+from launcher_hook.errors import (
+    HookError,
+    HostError,
+    InputError,
+    PlanError,
+    SchemaError,
+    one_line,
+)
 from launcher_hook.leangrpc import grpc
 from launcher_hook.proto.wire import DecodeError, Message
 
@@ -25,6 +32,10 @@ _STATUS: tuple[tuple[type[HookError], grpc.StatusCode], ...] = (
     (PlanError, grpc.StatusCode.FAILED_PRECONDITION),
     (SchemaError, grpc.StatusCode.INTERNAL),
 )
+
+
+_MOST_CHARACTERS = 4000
+"""Of a status's text: the name or value that it quotes may be a megabyte of somebody's."""
 
 
 def status_of(error: Exception) -> grpc.StatusCode:
@@ -77,19 +88,29 @@ def _guarded(
         try:
             return answer(_decode(method, request, data))
         except HookError as error:
-            context.abort(status_of(error), f"launcher-hook {__version__}: {error}")
+            context.abort(status_of(error), _details(str(error)))
         except Exception as error:
             log.exception("a call failed")  # with where it happened
             context.abort(
                 status_of(error),
-                f"launcher-hook {__version__}: {type(error).__name__}: {error}; this is a defect: "
-                "report it with this log",
+                _details(
+                    f"{type(error).__name__}: {error}; this is a defect: report it with this log"
+                ),
             )
         finally:
             after_call()
         raise AssertionError("abort() raises")
 
     return guarded
+
+
+def _details(message: str) -> str:
+    """A status's text, as a launcher or kubelet puts it into an object's status."""
+    text = one_line(f"launcher-hook {__version__}: {message}")
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    half = _MOST_CHARACTERS // 2
+    return f"{text[:half]} ... {text[-half:]}"  # what to do stands at the end
 
 
 def _decode(method: str, request: type[Message], data: bytes) -> Message:

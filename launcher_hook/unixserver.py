@@ -66,15 +66,20 @@ class UnixServer:
             ) from None
         finally:
             os.umask(umask)
-        self._let_in()
-        self._server.start()
         self._identity = _identify(self._path)
+        self._path.chmod(0o660 if self._owner is None or self._give_away(self._owner) else 0o666)
+        self._server.start()
 
-    def _let_in(self) -> None:
-        """Let the launcher connect, whatever our user."""
-        if self._owner is not None and os.geteuid() == 0:
-            os.chown(self._path, *self._owner)
-        self._path.chmod(0o660 if self._owner is None or os.geteuid() == 0 else 0o666)
+    def _give_away(self, owner: tuple[int, int]) -> bool:
+        """Give the socket to who must be able to connect, where we may.
+
+        Root may not without capabilities, nor in a user namespace that has no such user.
+        """
+        try:
+            os.chown(self._path, *owner)
+        except OSError:
+            return False
+        return True
 
     def stop(self, grace_s: float) -> Callable[[], None]:
         """Take no new call from now on.
@@ -118,8 +123,8 @@ def serving(servers: Sequence[UnixServer], grace_s: float) -> Iterator[None]:
     started: list[UnixServer] = []
     try:
         for server in servers:
+            started.append(server)  # also one that fails half-way has a socket to take away
             server.start()
-            started.append(server)
         yield
     finally:
         for finish in [server.stop(grace_s) for server in started]:

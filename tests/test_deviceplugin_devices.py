@@ -171,6 +171,17 @@ def test_a_function_that_lost_its_driver_stays_until_it_gets_another() -> None:
     assert offered(select(replace(GPU, driver="nvidia"), previous=still)) == {}
 
 
+def test_the_function_that_stands_for_a_group_is_no_other_one_while_a_vm_may_have_it() -> None:
+    other = function("0000:05:00.0")  # of the same group
+    before = select(replace(GPU, driver=""), other)
+    assert offered(before) == {RESOURCE: ["0000:05:00.0"]}
+    after = select(GPU, other, function("0000:03:00.0", 3), previous=before)
+    assert offered(after) == {RESOURCE: ["0000:03:00.0", "0000:05:00.0"]}
+    assert "IOMMU group 4 is offered as 0000:05:00.0" in why(after, "0000:04:00.0")
+    gone = select(GPU, replace(other, driver="nvidia"), previous=after)
+    assert offered(gone) == {RESOURCE: ["0000:04:00.0"]}
+
+
 def test_mediated_devices_are_offered_by_their_types_name() -> None:
     mdev = MediatedDevice(UUID, "GRID T4-1Q", 70, GPU.address)
     assert offered(select(mediated=((mdev, GPU),))) == {"nvidia.com/GRID_T4-1Q": [UUID]}

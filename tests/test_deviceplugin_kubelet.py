@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_a_kubelet_that_refuses_is_asked_again_and_its_reason_is_in_the_log(
         assert sum("not to my taste" in line for line in lines) == 1  # not at each try
 
 
+def test_a_kubelet_that_takes_longer_to_refuse_than_we_wait_is_asked_again_too(
+    node: Node, kubelet: Kubelet
+) -> None:
+    def refuse(_: object) -> str | None:
+        time.sleep(0.1)  # ten times the first wait
+        return "not yet" if len(kubelet.registrations) < 3 else None
+
+    kubelet.refuse = refuse
+    kubelet.start()
+    with node.plugin("--rescan", "1h", kubelet=kubelet):
+        kubelet.wait_for_resource(RESOURCE, 4)
+
+
 def test_one_resource_that_is_refused_does_not_keep_the_others_back(
     tmp_path: Path, kubelet: Kubelet
 ) -> None:
@@ -134,11 +148,12 @@ def test_a_successor_takes_over_when_its_predecessor_is_killed(
             assert kubelet.allocate(RESOURCE, GPUS)
 
 
-def test_without_inotify_it_looks_every_second(node: Node, kubelet: Kubelet) -> None:
-    none_left = 'echo 0 > /proc/sys/user/max_inotify_instances && exec "$@"'
+@pytest.mark.parametrize("what", ["instances", "watches"])
+def test_without_inotify_it_looks_every_second(node: Node, kubelet: Kubelet, what: str) -> None:
+    none_left = f'echo 0 > /proc/sys/user/max_inotify_{what} && exec "$@"'
     under = ("unshare", "--user", "--map-root-user", "sh", "-c", none_left, "sh")
     kubelet.start()
-    with node.plugin(kubelet=kubelet, under=under) as plugin:
+    with node.plugin("--rescan", "1h", kubelet=kubelet, under=under) as plugin:
         plugin.wait_for_log("looking every second instead")
         kubelet.wait_for_resource(RESOURCE, 4)
         kubelet.restart()

@@ -1,6 +1,8 @@
 """``/metrics`` and ``/healthz``, over HTTP from a running plugin."""
 
 import re
+import socket
+import struct
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,11 +24,16 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plugin]:
         yield running
 
 
-def get(plugin: Plugin, path: str) -> str:
+def port_of(plugin: Plugin) -> int:
     plugin.wait_for_log("metrics on port")
     match = re.search(r"metrics on port (\d+)", plugin.log.read_text())
     assert match is not None
-    with urllib.request.urlopen(f"http://127.0.0.1:{match[1]}{path}", timeout=60) as answer:
+    return int(match[1])
+
+
+def get(plugin: Plugin, path: str) -> str:
+    url = f"http://127.0.0.1:{port_of(plugin)}{path}"
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -56,6 +63,21 @@ def test_what_the_plugin_did_can_be_counted(plugin: Plugin) -> None:
 def test_a_probe_is_answered(plugin: Plugin) -> None:
     assert get(plugin, "/healthz") == "ok\n"
     assert get(plugin, "/healthz?verbose") == "ok\n"
+
+
+def test_a_client_that_asks_nothing_is_hung_up_on(plugin: Plugin) -> None:
+    with socket.create_connection(("127.0.0.1", port_of(plugin)), timeout=60) as client:
+        client.sendall(b"GET /metr")
+        assert client.recv(1) == b""
+
+
+def test_a_client_that_goes_away_leaves_no_traceback_in_the_log(plugin: Plugin) -> None:
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", port_of(plugin)), timeout=60) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert get(plugin, "/healthz") == "ok\n"
+    assert all(line.startswith("{") for line in plugin.log.read_text().splitlines())
 
 
 def test_another_path_is_told_what_there_is(plugin: Plugin) -> None:

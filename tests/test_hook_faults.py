@@ -79,6 +79,16 @@ def test_the_launchers_user_can_connect() -> None:
         )  # fmt: skip
 
 
+@as_root
+def test_as_root_that_may_not_give_the_socket_away_it_lets_everybody_in() -> None:
+    without = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    with running_sidecar(*NO_SYSFS, prefix=without) as sidecar:
+        assert sidecar.define(DOMAIN, VMI) == EXPECTED
+        assert sidecar.socket.stat().st_mode & 0o777 == 0o666
+        assert sidecar.terminate() == 0
+        assert list(sidecar.directory.iterdir()) == []
+
+
 def test_what_is_in_the_sockets_place_and_is_no_socket_stays(tmp_path: Path) -> None:
     (tmp_path / "hook-sidecar-0.sock").write_text("mine")
     done = subprocess.run(

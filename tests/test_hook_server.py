@@ -1,5 +1,6 @@
 """The hook sidecar as a process on a real socket."""
 
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ NO_SYSFS = ("--sysfs", "/nonexistent")
 CASE = CASES / "stock-sidecar"
 DOMAIN = (CASE / "domain.xml").read_bytes()
 VMI = (CASE / "vmi.json").read_bytes()
+BARE = DOMAIN[: DOMAIN.index(b"\t\t<hostdev")] + DOMAIN[DOMAIN.rindex(b"</hostdev>") + 11 :]
 EXPECTED = (CASE / "expected.xml").read_bytes()
 
 
@@ -64,6 +66,16 @@ def test_the_shim_program_answers_the_same() -> None:
     assert done.stdout == EXPECTED or b"the node has no such function" in done.stderr
 
 
+def test_the_shim_program_refuses_what_is_not_utf_8() -> None:
+    program = str(Path(COMMAND).with_name("onDefineDomain"))
+    done = subprocess.run(
+        [program, "--vmi", VMI, "--domain", DOMAIN.replace(b"<name>", b"<name>\xff")],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert b"is not UTF-8; convert it to UTF-8" in done.stderr
+
+
 def test_a_launchers_domains_are_answered(sidecar: Sidecar) -> None:
     for file in shared_domains():
         name = file.stem.removeprefix("p2-").removeprefix("p3-")
@@ -94,6 +106,43 @@ def test_a_refusal_is_a_status_that_says_what_to_do(
     assert sidecar.define(DOMAIN, VMI) == EXPECTED
 
 
+@pytest.mark.parametrize(
+    ("resource", "message"),
+    [
+        ("a.com/x\nERROR forged", "'a.com/x\\nERROR forged' allocated to the pod, or give"),
+        ("a.com/\ud800", "'a.com/\\ud800' allocated to the pod, or give"),
+        ("a.com/" + "x" * 100_000, "X=0000:3b:00.0"),
+    ],
+    ids=["line feed", "no character", "long"],
+)
+def test_a_refusal_is_one_short_line_whatever_it_quotes(
+    sidecar: Sidecar, resource: str, message: str
+) -> None:
+    vmi = json.loads(VMI)
+    vmi["spec"]["domain"]["devices"]["gpus"][0] = {"name": "a", "deviceName": resource}
+    with pytest.raises(grpc.RpcError) as caught:
+        sidecar.define(BARE, json.dumps(vmi).encode())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    details = caught.value.details()
+    assert message in details
+    assert details.startswith("launcher-hook ")
+    assert details.isprintable()
+    assert len(details) < 5000
+
+
+def test_the_log_for_people_is_one_line_an_event_and_says_of_what_it_is() -> None:
+    annotation = "passthrough.launcher-hook.io/config"
+    vmi = json.loads(VMI)
+    vmi["metadata"]["annotations"] = {annotation: '"a\\nERROR forged": 1'}
+    with running_sidecar(*NO_SYSFS, "--log-format", "text") as running:
+        running.define(DOMAIN, VMI)
+        with pytest.raises(grpc.RpcError, match="there is no such key"):
+            running.define(DOMAIN, json.dumps(vmi).encode())
+        lines = running.log.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["INFO", "INFO", "ERROR"]
+    assert "devices=ua-gpu-gpu0=0000:86:00.0@0000:18:00.0,ua-gpu-gpu1=" in lines[1]
+
+
 def test_a_request_that_is_too_big_is_refused_and_the_next_is_fine(sidecar: Sidecar) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         sidecar.define(b"<domain>" + b" " * (4 << 20) + b"</domain>", VMI)
@@ -122,10 +171,17 @@ def test_calls_at_once_are_all_answered(sidecar: Sidecar) -> None:
     assert answers == [EXPECTED] * 20
 
 
+MOVING = VMI.rstrip()[:-1] + b', "status": {"migrationState": {"targetNode": "n2"}}}'
+
+
 def test_a_migration_target_gets_its_domain_back(sidecar: Sidecar) -> None:
-    bare = DOMAIN[: DOMAIN.index(b"\t\t<hostdev")] + DOMAIN[DOMAIN.rindex(b"</hostdev>") + 11 :]
-    moving = VMI.rstrip()[:-1] + b', "status": {"migrationState": {"targetNode": "n2"}}}'
-    assert sidecar.define(bare, moving) == bare
+    assert sidecar.define(BARE, MOVING) == BARE
+
+
+def test_a_migration_target_gets_its_domain_back_whatever_variables_there_are() -> None:
+    variable = "PCI_RESOURCE_NVIDIA_COM_SOMETHING_ELSE=0000:99:00.0"
+    with running_sidecar(*NO_SYSFS, "--env", variable) as sidecar:
+        assert sidecar.define(BARE, MOVING) == BARE
 
 
 def test_passthrough_gives_the_input_back_and_says_so_in_the_log() -> None:

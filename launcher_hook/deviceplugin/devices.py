@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from launcher_hook.deviceplugin.names import check_resource, name_device, name_mdev_type
 from launcher_hook.deviceplugin.selection import MdevSelector, PciSelector, Selection
-from launcher_hook.model import HostFunction, HostSource, MediatedDevice
+from launcher_hook.model import HostFunction, HostSource, MediatedDevice, source_order
 from launcher_hook.pci import PciAddress
 from launcher_hook.sysfs import has_own_vfio_device, is_bound_to_vfio, is_bridge
 
@@ -105,7 +105,8 @@ def select_devices(
         selection: What to offer.
         name_of: Looks names up in pci.ids.
         previous: What was offered before: a function of it that is bound to no driver now stays,
-            and is unhealthy.
+            and is unhealthy; and one stands for its IOMMU group as long as it can be offered,
+            since a VM may have it.
     """
     return _Selecting(functions, selection, name_of, previous or Inventory()).run(mediated)
 
@@ -133,7 +134,10 @@ class _Selecting:
                 self._members.setdefault(function.iommu_group, []).append(function.address)
 
     def run(self, mediated: Sequence[tuple[MediatedDevice, HostFunction | None]]) -> Inventory:
-        for function in self._functions:
+        functions = self._functions
+        if self._before:  # those first that stand for their group already
+            functions = sorted(functions, key=lambda function: function.address not in self._before)
+        for function in functions:
             matching = [s for s in self._selection.pci if s.matches(function)]
             try:
                 device = self._function_device(function, matching)
@@ -150,6 +154,9 @@ class _Selecting:
             else:
                 self._offer(device, wanting)
         by_resource: dict[str, list[Device]] = {}
+        if self._before:
+            self._devices.sort(key=lambda device: source_order(device.source))
+            self._unoffered.sort(key=lambda unoffered: source_order(unoffered.source))
         for device in self._devices:
             by_resource.setdefault(device.resource, []).append(device)
         return Inventory(

@@ -1,6 +1,8 @@
 """``/metrics`` for Prometheus and ``/healthz`` for kubelet's probes. Loaded with --metrics only."""
 
+import logging
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +20,8 @@ from prometheus_client.registry import Collector
 
 from launcher_hook.deviceplugin.metrics import SECONDS, Tally
 from launcher_hook.errors import InputError
+
+log = logging.getLogger("launcher-hook")
 
 _ADDRESS = re.compile(
     r"(\[(?P<v6>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})"
@@ -40,6 +44,8 @@ class MetricsEndpoint:
         registry.register(_TallyCollector(tally))
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = _CLIENT_S
+
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 if path == "/metrics":
@@ -61,7 +67,7 @@ class MetricsEndpoint:
                 """Keep probes out of the log."""
 
         host, port = parse_address(address)
-        kind = _Server6 if ":" in host else ThreadingHTTPServer
+        kind = _Server6 if ":" in host else _Server
         try:
             self._server = kind((host, port), Handler)
         except OSError as error:
@@ -86,8 +92,19 @@ class MetricsEndpoint:
         self._thread.join()
 
 
-class _Server6(ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """Log what the base class prints; a client that goes away is no event."""
+        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
+        log.log(level, "metrics for %s failed", client_address, exc_info=True)
+
+
+class _Server6(_Server):
     address_family = AF_INET6
+
+
+_CLIENT_S = 5
+"""For a client to ask and to read: one that does neither would keep its thread and descriptor."""
 
 
 _STUCK = (503, "text/plain", b"the plugin has not looked at the node for too long\n")

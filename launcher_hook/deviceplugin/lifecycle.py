@@ -105,7 +105,7 @@ class DevicePlugin:
 
     def _until_next(self) -> float:
         times = [self._next_scan]
-        times += [s.retry_at for s in self._servers.values() if s.retry_at > self.beat]
+        times += [s.retry_at for s in self._servers.values() if s.retry_at is not None]
         if self._watch.is_blind or not self._kubelet_dir.is_dir():
             times.append(self.beat + _BLIND_S)
         return min(times)

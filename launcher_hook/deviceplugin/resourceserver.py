@@ -20,7 +20,12 @@ MOST_REQUEST_BYTES = 4 * 1024 * 1024
 
 
 class ResourceServer:
-    """Serves one resource on its socket, and keeps kubelet told of it."""
+    """Serves one resource on its socket, and keeps kubelet told of it.
+
+    Attributes:
+        retry_at: When to try again what has failed, by the monotonic clock, which may be over
+            by the time that it is looked at; None if nothing has.
+    """
 
     def __init__(
         self, resource: str, directory: Path, endpoint: str, node: Node, tally: Tally
@@ -28,7 +33,7 @@ class ResourceServer:
         self.resource = resource
         self.endpoint = endpoint
         self.devices = DeviceList()
-        self.retry_at = 0.0
+        self.retry_at: float | None = None
         self._directory = directory
         self._node = node
         self._tally = tally
@@ -40,23 +45,23 @@ class ResourceServer:
 
     def tend(self, kubelet: Identity | None, ended: threading.Event) -> None:
         """Serve if we do not, register if this kubelet does not know it; at the time for it."""
-        now = time.monotonic()
-        if now < self.retry_at:
+        if self.retry_at is not None and time.monotonic() < self.retry_at:
             return
+        self.retry_at = None
         try:
             self._ensure_served()
             if kubelet is not None and kubelet != self._told:
                 self._tell(kubelet, ended)
         except HookError as error:
-            self._fail(str(error), now)
+            self._fail(str(error))
         except OSError as error:
             self._fail(f"{self.endpoint}: {error.strerror}; see whether kubelet's directory is "
-                       "writable and has room", now)  # fmt: skip
+                       "writable and has room")  # fmt: skip
 
     def begin_anew(self) -> None:
         """Try at once: something has changed."""
         self._back_off.reset()
-        self.retry_at = 0.0
+        self.retry_at = None
 
     def is_forgotten(self, after_s: float) -> bool:
         """Whether kubelet was told and does not follow the list."""
@@ -114,8 +119,8 @@ class ResourceServer:
         self._tally.registered(self.resource, "accepted")
         log.info("registered with kubelet", extra=self._of())
 
-    def _fail(self, message: str, now: float) -> None:
-        self.retry_at = now + self._back_off.next_s()
+    def _fail(self, message: str) -> None:
+        self.retry_at = time.monotonic() + self._back_off.next_s()
         level = logging.DEBUG if message == self._complaint else logging.ERROR
         log.log(level, "%s", message, extra=self._of())
         self._complaint = message

@@ -23,13 +23,14 @@ Identity = tuple[int, int]
 class Watch:
     """Watches directories, also those that come later.
 
-    Without inotify (a node has few instances for all its processes) it only waits, and
-    ``is_blind`` says that somebody must look.
+    Without inotify (a node has few instances, and so many watches, for all its processes) it only
+    waits, and ``is_blind`` says that somebody must look.
     """
 
     def __init__(self) -> None:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._watched: dict[Path, tuple[int, Identity]] = {}
+        self._unwatched: set[Path] = set()
         self._inotify: INotify | None = None
         try:
             self._inotify = INotify(nonblocking=True)
@@ -43,7 +44,7 @@ class Watch:
     @property
     def is_blind(self) -> bool:
         """Whether changes are not seen."""
-        return self._inotify is None
+        return self._inotify is None or bool(self._unwatched)
 
     def keep(self, directories: Iterable[Path]) -> bool:
         """See to it that these are watched, as they are now.
@@ -64,9 +65,18 @@ class Watch:
                 if old is not None:
                     self._forget(directory)
                 wd = self._inotify.add_watch(directory, _CHANGES)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 self._forget(directory)
+                self._unwatched.discard(directory)
+            except OSError as error:
+                self._forget(directory)
+                if directory not in self._unwatched:
+                    log.warning(
+                        "inotify: %s: %s; looking every second instead", directory, error.strerror
+                    )
+                self._unwatched.add(directory)
             else:
+                self._unwatched.discard(directory)
                 self._watched[directory] = (wd, identity)
                 is_new = True
         return is_new

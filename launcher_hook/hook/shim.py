@@ -2,10 +2,11 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
-from launcher_hook.errors import HookError
+from launcher_hook.errors import HookError, one_line
 from launcher_hook.hook.call import DomainHook, HookOptions
 from launcher_hook.schema import load_schemas
 
@@ -21,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.CRITICAL)
     hook = DomainHook(HookOptions(), load_schemas())
     try:
-        domain = hook.define(arguments.domain.encode(), arguments.vmi.encode())
+        domain = hook.define(os.fsencode(arguments.domain), os.fsencode(arguments.vmi))
     except HookError as error:
-        print(f"launcher-hook: {error}", file=sys.stderr)  # noqa: T201
+        print(f"launcher-hook: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         return error.exit_status
     sys.stdout.buffer.write(domain)
     sys.stdout.buffer.flush()

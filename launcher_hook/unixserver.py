@@ -37,6 +37,7 @@ class UnixServer:
         self._path = path
         self._owner = owner
         self._identity: tuple[int, int, int] | None = None
+        self._directory: int | None = None
         self._server = grpc.server(
             workers,
             handlers=tuple(handlers),
@@ -56,10 +57,14 @@ class UnixServer:
         """
         _check_path(self._path)
         _make_way(self._path)
+        # gRPC removes what has this path when it stops, whoever's it is by then; so it is given one
+        # that `stop` makes lead nowhere.
+        self._directory = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        path = f"/proc/self/fd/{self._directory}/{self._path.name}"
         # Whoever sees the name may connect from the first moment on; closed to others just after.
         umask = os.umask(0)
         try:
-            self._server.add_insecure_port(f"unix:{self._path}")
+            self._server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:
             raise InputError(
                 str(self._path), f"it cannot be bound: {error}", "give a directory that is writable"
@@ -82,19 +87,25 @@ class UnixServer:
         return True
 
     def stop(self, grace_s: float) -> Callable[[], None]:
-        """Take no new call from now on.
+        """Take no new call from now on, and take the name away; a successor's of that name stays.
 
         Returns:
-            What waits until the calls under way are finished, or cut off after ``grace_s``, and
-            takes the name away. A successor's socket of the same name stays.
+            What waits until the calls under way are finished, or cut off after ``grace_s``.
         """
+        with contextlib.suppress(OSError):
+            if self.is_there:
+                self._path.unlink()
+        if self._directory is not None:
+            nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, self._directory, inheritable=False)
+            os.close(nowhere)
         stopped = self._server.stop(grace_s)
 
         def finish() -> None:
             stopped.wait()
-            with contextlib.suppress(OSError):
-                if self.is_there:
-                    self._path.unlink()
+            if self._directory is not None:
+                os.close(self._directory)
+                self._directory = None
 
         return finish
 

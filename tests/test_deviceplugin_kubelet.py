@@ -1,6 +1,7 @@
 """A kubelet that comes late, goes, comes back, refuses; sockets that are deleted. Real ones all."""
 
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -146,6 +147,22 @@ def test_a_successor_takes_over_when_its_predecessor_is_killed(
             kubelet.wait_for(lambda: len(kubelet.registrations) > 1)
             kubelet.wait_for_resource(RESOURCE, 4)
             assert kubelet.allocate(RESOURCE, GPUS)
+
+
+def test_another_server_that_has_taken_our_name_keeps_it(node: Node, kubelet: Kubelet) -> None:
+    kubelet.start()
+    with node.plugin(kubelet=kubelet) as plugin:
+        kubelet.wait_for_resource(RESOURCE, 4)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(f"{kubelet.directory}/other")
+            other.listen()
+            (kubelet.directory / "other").rename(kubelet.directory / SOCKET)
+            inode = (kubelet.directory / SOCKET).stat().st_ino
+            plugin.wait_for_log("another server is alive on it; stop that one")
+            assert (kubelet.directory / SOCKET).stat().st_ino == inode
+        (kubelet.directory / SOCKET).unlink()
+        kubelet.wait_for_resource(RESOURCE, 4)
+        assert kubelet.allocate(RESOURCE, GPUS)
 
 
 @pytest.mark.parametrize("what", ["instances", "watches"])

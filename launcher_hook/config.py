@@ -14,6 +14,10 @@ from launcher_hook.model import Settings
 
 MAX_CONFIG_BYTES = 1024 * 1024
 
+MAX_ANNOTATION_CHARACTERS = 16 * 1024
+"""700 slots. Kubernetes lets a VM's owner write 256 KiB, which as YAML may be 90 MB in memory and
+3 s of CPU, of the 64 MB and 0.2 cores that a hook has."""
+
 
 def read_settings(
     file: tuple[str, bytes] | None = None,
@@ -40,6 +44,12 @@ def _read(
     file: tuple[str, bytes] | None, annotation: tuple[str, str] | None, assignments: tuple[str, ...]
 ) -> Settings:
     layers: list[tuple[str, dict[str, Any]]] = []
+    if annotation is not None and len(annotation[1]) > MAX_ANNOTATION_CHARACTERS:
+        raise InputError(
+            annotation[0],
+            f"it has {len(annotation[1])} characters",
+            f"give at most {MAX_ANNOTATION_CHARACTERS}, or a file by --config",
+        )
     for source in (file, annotation):
         if source is not None:
             layers.append((source[0], _parse_layer(*source)))

@@ -89,3 +89,8 @@ def test_a_source_that_was_wrong_is_read_again() -> None:
     for _ in range(2):
         with pytest.raises(InputError, match="cfg: layout: 'x' is not allowed"):
             read_settings(("cfg", b"layout: x"))
+
+
+def test_an_annotation_that_would_fill_a_hooks_container_is_refused_unread() -> None:
+    with pytest.raises(InputError, match="annotation: it has 200001 characters; give at most"):
+        read_settings(annotation=("annotation", "[" + "a," * 100_000))

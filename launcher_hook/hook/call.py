@@ -82,11 +82,13 @@ class DomainHook:
             return self._define(self._inputs(domain_xml, vmi), context, start)
         except Exception as error:
             defect = not isinstance(error, HookError)  # of ours: with where it happened
-            if not self._options.pass_through:
-                log.error("%s", error, extra=_of(vmi, start), exc_info=defect)
-                raise
-            log.error("passed through unchanged: %s", error, extra=_of(vmi, start), exc_info=defect)
-            return domain_xml
+            if self._options.pass_through:
+                what = "passed through unchanged: %s"
+                log.error(what, error, extra=_of(vmi, start), exc_info=defect)
+                return domain_xml
+            if not defect:  # whoever serves logs a defect
+                log.error("%s", error, extra=_of(vmi, start))
+            raise
 
     def _define(self, inputs: Inputs, context: str, start: float) -> bytes:
         vmi = inputs.vmi

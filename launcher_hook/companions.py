@@ -13,7 +13,7 @@ from launcher_hook.assign import AliasBook
 from launcher_hook.errors import HostError
 from launcher_hook.model import Assignment, HostFacts, HostFunction, Settings
 from launcher_hook.pci import PciAddress
-from launcher_hook.sysfs import (
+from launcher_hook.vfio import (
     has_own_vfio_device,
     is_bound_to_vfio,
     is_bridge,

@@ -32,8 +32,8 @@ from hypothesis import strategies as st
 from launcher_hook.errors import HostError
 from launcher_hook.model import HostFacts, HostFunction
 from launcher_hook.pci import PciAddress
-from launcher_hook.sysfs import (
-    HostTree,
+from launcher_hook.sysfs import HostTree
+from launcher_hook.vfio import (
     is_bound_to_vfio,
     is_bridge,
     is_vfio_driver,

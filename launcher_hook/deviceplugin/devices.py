@@ -8,7 +8,7 @@ from launcher_hook.deviceplugin.names import check_resource, name_device, name_m
 from launcher_hook.deviceplugin.selection import MdevSelector, PciSelector, Selection
 from launcher_hook.model import HostFunction, HostSource, MediatedDevice, source_order
 from launcher_hook.pci import PciAddress
-from launcher_hook.sysfs import has_own_vfio_device, is_bound_to_vfio, is_bridge
+from launcher_hook.vfio import has_own_vfio_device, is_bound_to_vfio, is_bridge
 
 NameOf = Callable[[int, int], str | None]
 """What pci.ids calls a device, by vendor and device id."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from launcher_hook.deviceplugin.devices import Device
 from launcher_hook.model import HostFunction
-from launcher_hook.sysfs import is_bound_to_vfio, keeps_group_viable
+from launcher_hook.vfio import is_bound_to_vfio, keeps_group_viable
 
 HasNode = Callable[[str], bool]
 """Whether a device node exists, by its path below ``/dev``."""

@@ -1,0 +1,177 @@
+"""From an allocation to a running VM: sidecar, launcher, three passes, libvirt."""
+
+import copy
+import json
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher import Launcher, running_sidecar
+from launcher_passes import next_pass
+from lxml import etree
+
+from e2e.machine import QEMU_USER
+from e2e.vm import Libvirt, as_user, console_of
+
+PLACE = Path("/opt/e2e")
+SPARE_PORTS = (0, 3)  # that the launcher adds before pass 2 and before pass 3
+ANNOTATION = "passthrough.launcher-hook.io/config"
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A launcher pod: what the VMI asks for, and what kubelet has put into its environment.
+
+    Attributes:
+        name: Of the VM.
+        machine: Of the domain: q35 or i440fx.
+        entries: Resource by name of an entry of ``gpus[]``.
+        variables: As Allocate gave them.
+        config: Our annotation.
+        told: The sidecar knows the variables by ``--env`` and the domain has no hostdevs; if not,
+            it is a stock one, and virt-launcher has written the hostdevs.
+        linux: Boot a Linux that prints what it sees, instead of the firmware only.
+    """
+
+    name: str
+    machine: str
+    entries: Mapping[str, str]
+    variables: Mapping[str, str]
+    config: str = ""
+    told: bool = False
+    linux: bool = False
+    uid: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def domain_name(self) -> str:
+        return f"default_{self.name}"
+
+    def vmi(self) -> bytes:
+        gpus = [{"name": n, "deviceName": resource} for n, resource in self.entries.items()]
+        metadata = {"name": self.name, "namespace": "default", "uid": self.uid}
+        if self.config:
+            metadata["annotations"] = {ANNOTATION: self.config}  # type: ignore[assignment]
+        vmi = {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": metadata,
+            "spec": {"domain": {"devices": {"gpus": gpus}}},
+        }
+        return json.dumps(vmi).encode()
+
+    def domain(self) -> bytes:
+        """What virt-launcher hands to the hook in pass 1."""
+        domain = etree.fromstring((PLACE / f"{self.machine}.xml").read_bytes())
+        set_text(domain, "name", self.domain_name)
+        identity = etree.Element("uuid")
+        identity.text = self.uid
+        domain.insert(1, identity)
+        devices = domain.find("devices")
+        for target in devices.iterfind("interface/target"):
+            target.set("dev", make_tap(self.name))
+        for mac in devices.iterfind("interface/mac"):
+            mac.set("address", f"02:00:00:00:00:{int(self.uid[:2], 16):02x}")
+        for source in devices.iterfind("disk/source"):
+            source.set("file", make_disk(self.name))
+        if not self.told:
+            self._write_hostdevs(devices)
+        if self.linux:
+            self._boot_linux(domain)
+        return etree.tostring(domain)
+
+    def _write_hostdevs(self, devices: etree._Element) -> None:
+        """As virt-launcher: entries in their order take the addresses of their variable."""
+        from launcher_hook.env import parse_allocations, variable_of
+
+        allocations = parse_allocations(self.variables)
+        left = {name: list(a.sources) for name, a in allocations.items()}
+        for name, resource in self.entries.items():
+            address = left[variable_of(resource)].pop(0)
+            hostdev = etree.SubElement(devices, "hostdev", type="pci", managed="no")
+            source = etree.SubElement(hostdev, "source")
+            etree.SubElement(
+                source, "address", type="pci", domain=f"0x{address.domain:04x}",
+                bus=f"0x{address.bus:02x}", slot=f"0x{address.slot:02x}",
+                function=f"0x{address.function:x}",
+            )  # fmt: skip
+            etree.SubElement(hostdev, "alias", name=f"ua-gpu-{name}")
+
+    def _boot_linux(self, domain: etree._Element) -> None:
+        place = domain.find("os")
+        for tag, text in (
+            ("kernel", str(PLACE / "guest-kernel")),
+            ("initrd", str(PLACE / "guest.cpio")),
+            ("cmdline", "console=ttyS0 panic=-1 quiet mitigations=off nokaslr tsc=reliable"),
+        ):
+            etree.SubElement(place, tag).text = text
+        serial = etree.SubElement(domain.find("devices"), "serial", type="file")
+        etree.SubElement(serial, "source", path=str(console_of(self.domain_name)))
+        etree.SubElement(serial, "target", port="0")
+
+
+def set_text(domain: etree._Element, tag: str, text: str) -> None:
+    element = domain.find(tag)
+    element.text = text
+
+
+def make_tap(name: str) -> str:
+    """The interface that virt-launcher has made for the VM already."""
+    tap = f"tap-{name}"[:15]
+    if not Path(f"/sys/class/net/{tap}").exists():
+        subprocess.run(
+            ["ip", "tuntap", "add", tap, "mode", "tap", "user", str(QEMU_USER)], check=True
+        )
+    return tap
+
+
+def make_disk(name: str) -> str:
+    file = Path(f"/tmp/{name}.disk")
+    with file.open("wb") as disk:
+        disk.truncate(1 << 20)
+    file.chmod(0o666)
+    return str(file)
+
+
+@contextmanager
+def sidecar(pod: Pod, *arguments: str, out: Path = Path("/out")) -> Iterator[Launcher]:
+    """Run the pod's hook sidecar as its user, and have a launcher collect it."""
+    more = [word for n, v in pod.variables.items() if pod.told for word in ("--env", f"{n}={v}")]
+    with tempfile.TemporaryDirectory(prefix="h", dir="/tmp") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        directory = root / "hook-sidecar-0"
+        directory.mkdir()
+        subprocess.run(["chown", f"{QEMU_USER}:{QEMU_USER}", directory], check=True)
+        with running_sidecar(
+            *more, *arguments, directory=directory, prefix=as_user(), wait=False
+        ) as running:
+            try:
+                running.wait_for_socket(poll_s=0.1)
+                launcher = Launcher(root)
+                launcher.collect(1)
+                yield launcher
+                launcher.shut_down()
+                assert running.process.wait(60) == 0
+            finally:
+                with (out / "sidecar.jsonl").open("a") as log:
+                    log.write(running.log.read_text())
+
+
+def define(
+    pod: Pod, launcher: Launcher, libvirt: Libvirt, step: Callable[[str], None] = lambda _: None
+) -> bytes:
+    """Go through the launcher's passes; what the last one defined."""
+    vmi = pod.vmi()
+    domain = pod.domain()
+    for number in range(len(SPARE_PORTS) + 1):
+        step(f"pass {number + 1}")
+        sent = launcher.on_define_domain(domain, vmi)
+        read_back = libvirt.define(sent)
+        if number == len(SPARE_PORTS) or pod.machine == "i440fx":
+            break
+        domain = next_pass(sent, read_back, SPARE_PORTS[number])
+    return sent

@@ -1,0 +1,186 @@
+"""Level 2: libvirt defines, starts and ends it; its monitor says what its firmware enumerated."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.machine import QEMU_USER
+from e2e.node import wait_until
+
+_CONF = """\
+user = "root"
+group = "root"
+security_driver = "none"
+stdio_handler = "file"
+remember_owner = 0
+"""
+_DAEMON = 'auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\nlog_outputs = "2:file:{log}"\n'
+
+
+class LibvirtRefusedError(Exception):
+    """libvirt's own words."""
+
+
+@dataclass(frozen=True)
+class GuestFunction:
+    """A PCI function as the guest's firmware left it.
+
+    Attributes:
+        path: slot.function of each bridge above it, then its own: all that a guest can see.
+        device: Vendor and device id.
+    """
+
+    path: str
+    device: str
+
+
+class Libvirt:
+    """A libvirt daemon on level 1; as root, or a user's own as virt-launcher runs it."""
+
+    def __init__(self, uid: int = 0, out: Path = Path("/out")) -> None:
+        self.uid = uid
+        self._log = out / f"libvirt-{uid}.log"
+        self._out = out
+        self._prefix: list[str] = []
+        self._environ = dict(os.environ)
+        self._uri = "qemu:///system"
+        self._work = Path(f"/tmp/vm-{uid}")
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        self._work.mkdir(exist_ok=True)
+        if self.uid:
+            home, runtime = Path("/home/qemu"), Path(f"/run/user/{self.uid}")
+            config = home / ".config/libvirt"
+            self._uri = "qemu:///session"
+            self._prefix = as_user()
+            self._environ |= {"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
+            for folder in (config, runtime):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._log = Path("/tmp/libvirt-107.log")
+        else:
+            config = Path("/etc/libvirt")
+            for name in ("/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt/qemu"):
+                Path(name).mkdir(parents=True, exist_ok=True)
+        conf = _CONF if not self.uid else _CONF.split("\n", 2)[2]
+        (config / "qemu.conf").write_text(conf)
+        (config / "libvirtd.conf").write_text(_DAEMON.format(log=self._log))
+        if self.uid:
+            for place in (Path("/home/qemu"), Path(f"/run/user/{self.uid}"), self._work):
+                subprocess.run(["chown", "-R", f"{QEMU_USER}:{QEMU_USER}", place], check=True)
+        daemon = subprocess.Popen(
+            [*self._prefix, "libvirtd"], env=self._environ, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+        def answers() -> bool:
+            if daemon.poll() is not None:
+                raise RuntimeError(f"libvirtd ended: {self._log.read_text()}")
+            return self._run("list").returncode == 0
+
+        wait_until(answers, "libvirtd", poll_s=0.3)
+
+    def define(self, xml: bytes) -> bytes:
+        """Define a domain and read its inactive XML back."""
+        file = self._work / "define.xml"
+        file.write_bytes(xml)
+        name = name_of(xml)
+        answer = self.virsh(f"define {file}; dumpxml --inactive {name}")
+        return answer[answer.index("<domain") :].encode()
+
+    def begin(self, name: str) -> None:
+        self.virsh(f"start {name}")
+
+    def end(self, name: str) -> None:
+        """End QEMU, if it runs, and forget the domain."""
+        self._run(f"destroy {name}")
+        self._run(f"undefine {name}")
+
+    def functions(self, name: str, aliases: set[str]) -> dict[str, GuestFunction]:
+        """Wait until the firmware has given each device of these aliases an address."""
+
+        def enumerated() -> dict[str, GuestFunction] | None:
+            found = parse_info_pci(self.virsh(f"qemu-monitor-command {name} --hmp 'info pci'"))
+            return found if aliases <= found.keys() else None
+
+        try:
+            return wait_until(enumerated, f"{name}: {sorted(aliases)}", poll_s=0.5)
+        except TimeoutError:
+            return parse_info_pci(self.virsh(f"qemu-monitor-command {name} --hmp 'info pci'"))
+
+    def wait_for_console(self, name: str, text: str, limit_s: float = 300) -> str:
+        """Wait until a guest has printed this."""
+        file = console_of(name)
+        wait_until(
+            lambda: file.exists() and text in file.read_text(errors="replace"), text, limit_s, 0.5
+        )
+        return file.read_text(errors="replace")
+
+    def keep_logs(self, name: str) -> None:
+        home = Path("/home/qemu/.cache/libvirt") if self.uid else Path("/var/log/libvirt")
+        for file in (home / f"qemu/log/{name}.log", home / f"qemu/{name}.log", console_of(name)):
+            if file.exists():
+                shutil.copyfile(file, self._out / f"{file.stem}-{self.uid}.{file.suffix[1:]}")
+
+    def virsh(self, script: str) -> str:
+        result = self._run(script)
+        if result.returncode != 0:
+            errors = re.sub(r"^error: ", "", result.stderr.strip(), flags=re.MULTILINE)
+            raise LibvirtRefusedError(errors)
+        return result.stdout
+
+    def _run(self, script: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*self._prefix, "virsh", "-q", "-c", self._uri, script], env=self._environ,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+
+
+def as_user(uid: int = QEMU_USER) -> list[str]:
+    """What stands before a command that runs as virt-launcher and its sidecars do."""
+    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=-all",
+            "--bounding-set=-all", "--no-new-privs"]  # fmt: skip
+
+
+def console_of(name: str) -> Path:
+    return Path(f"/tmp/{name}.console")
+
+
+def name_of(xml: bytes) -> str:
+    found = re.search(rb"<name>([^<]+)</name>", xml)
+    assert found is not None
+    return found[1].decode()
+
+
+def parse_info_pci(text: str) -> dict[str, GuestFunction]:
+    """Read the monitor's ``info pci``: functions by QEMU's id, which is libvirt's alias.
+
+    Left out is what the firmware has not given addresses: bridges without a bus behind them show
+    nothing below them, and a BAR without an address is all ones.
+    """
+    blocks = re.split(r"^  Bus +(\d+), device +(\d+), function (\d+):\n", text, flags=re.MULTILINE)
+    bridges: dict[int, tuple[int, str]] = {}
+    seen = []
+    for bus, slot, function, body in zip(*[iter(blocks[1:])] * 4, strict=True):
+        place = (int(bus), f"{int(slot):02x}.{function}")
+        secondary = re.search(r"secondary bus (\d+)", body)
+        if secondary is not None and int(secondary[1]):
+            bridges[int(secondary[1])] = place
+        device = re.search(r"PCI device ([0-9a-f]{4}:[0-9a-f]{4})", body)
+        name = re.search(r'id "([^"]*)"', body)
+        if device and name and name[1] and "0xffffffffffffffff" not in body:
+            seen.append((place, device[1], name[1]))
+    found = {}
+    for (bus_number, own), device_id, name_text in seen:
+        path = [own]
+        while bus_number in bridges:
+            bus_number, step = bridges[bus_number]
+            path.insert(0, step)
+        if bus_number:
+            path.insert(0, f"{bus_number:02x}:")
+        found[name_text] = GuestFunction("/".join(path).replace(":/", ":"), device_id)
+    return found

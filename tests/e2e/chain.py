@@ -1,11 +1,10 @@
 """From an allocation to a running VM: sidecar, launcher, three passes, libvirt."""
 
-import copy
 import json
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,17 +160,28 @@ def sidecar(pod: Pod, *arguments: str, out: Path = Path("/out")) -> Iterator[Lau
                     log.write(running.log.read_text())
 
 
-def define(
-    pod: Pod, launcher: Launcher, libvirt: Libvirt, step: Callable[[str], None] = lambda _: None
-) -> bytes:
-    """Go through the launcher's passes; what the last one defined."""
-    vmi = pod.vmi()
-    domain = pod.domain()
-    for number in range(len(SPARE_PORTS) + 1):
-        step(f"pass {number + 1}")
+def define(pod: Pod, launcher: Launcher, libvirt: Libvirt) -> tuple[bytes, str]:
+    """Go through the launcher's passes.
+
+    Returns:
+        What libvirt has in the end, and how many passes gave our devices the same addresses.
+    """
+    vmi, domain = pod.vmi(), pod.domain()
+    count = 1 if pod.machine == "i440fx" else len(SPARE_PORTS) + 1
+    addresses = []
+    for number in range(count):
         sent = launcher.on_define_domain(domain, vmi)
+        addresses.append(guest_addresses(sent))
         read_back = libvirt.define(sent)
-        if number == len(SPARE_PORTS) or pod.machine == "i440fx":
-            break
-        domain = next_pass(sent, read_back, SPARE_PORTS[number])
-    return sent
+        if number + 1 < count:
+            domain = next_pass(sent, read_back, SPARE_PORTS[number])
+    same = all(other == addresses[0] for other in addresses)
+    return sent, f"{count}, same addresses" if same else f"they differ: {addresses}"
+
+
+def guest_addresses(xml: bytes) -> dict[str, dict[str, str]]:
+    """What we wrote: address by alias."""
+    return {
+        hostdev.find("alias").get("name"): dict(hostdev.find("address").attrib)
+        for hostdev in etree.fromstring(xml).iterfind("devices/hostdev[@type='pci']")
+    }

@@ -1,0 +1,278 @@
+"""What is tried on level 1, and what it must show. Data, for the agent and for the judge.
+
+A guest path is slot.function of each bridge above a function, then its own: all that a guest can
+see of a topology (the bus numbers are its firmware's). Roles are those of ``topology``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from e2e.topology import IDS, NVME_TEXT
+
+DOMAIN = "e2e.example"
+KINDS = {"gpu": "1234:1111", "edu": "1234:11e8", "nvme": "1b36:0010", "nic": "8086:10d3"}
+
+VFIO_AT_START = (
+    "gpu-a", "gpu-a-audio", "gpu-b", "gpu-b-audio", "switched", "nvme", "vf-0",
+)  # fmt: skip
+"""What the node's administrator has bound to vfio-pci; all else keeps its native driver."""
+
+
+def resource_of(role: str) -> str:
+    return next(f"{DOMAIN}/{k}" for k, ids in KINDS.items() if ids == IDS[role.split("-0")[0]])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the report.
+
+    Attributes:
+        expect: What must be observed, no more and no less; a value that begins with ``~`` is a
+            regular expression that must be found.
+    """
+
+    name: str
+    expect: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Boot(Case):
+    """A VM, from kubelet's Allocate to what its guest enumerates, and its end.
+
+    Attributes:
+        devices: Role of the function that is allocated, by the VMI's entry.
+        machine: The domain's: q35 or i440fx.
+        config: Our annotation on the VMI.
+        told: The sidecar has the variables and the domain no hostdevs; if not, it is a stock
+            sidecar and virt-launcher has written the hostdevs.
+        linux: Level 2 boots a Linux, which looks for itself and uses the devices.
+        session: libvirt is that of uid 107, as in a virt-launcher pod, and not root's.
+        by_hand: No device plugin: it would not offer a function on its native driver.
+    """
+
+    devices: Mapping[str, str]
+    machine: str = "q35"
+    config: str = ""
+    told: bool = False
+    linux: bool = False
+    session: bool = False
+    by_hand: bool = False
+
+
+@dataclass(frozen=True)
+class SideBySide(Case):
+    """Two VMs from one resource at once; the first ends, and a third gets its function."""
+
+    roles: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Refused(Case):
+    """The node or the VM is made wrong: what we say, and what libvirt says without us.
+
+    Attributes:
+        devices: As for a boot, with the variables by hand.
+        drivers: Bound before ("" is none, "native" is its own), and put back afterwards.
+        removed: Functions that are taken out of the node before, and come back.
+        at_allocate: It is the device plugin that must refuse.
+        libvirts_address: The guest address of the hostdev that libvirt is given.
+    """
+
+    devices: Mapping[str, str]
+    config: str = ""
+    drivers: Mapping[str, str] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    at_allocate: bool = False
+    libvirts_managed: str = "yes"
+    libvirts_address: str = ""
+
+
+@dataclass(frozen=True)
+class Offers(Case):
+    """What ``discover`` and the registered device plugin say of the node."""
+
+
+@dataclass(frozen=True)
+class Health(Case):
+    """A function changes while the device plugin runs."""
+
+    role: str
+
+
+def _boot(paths: Mapping[str, str], allocated: str, passes: int = 3, **more: str) -> dict[str, str]:
+    """What every boot must show, besides the guest paths of its functions."""
+    return {
+        **{role: f"{path} {IDS[role.split('-0')[0]]}" for role, path in paths.items()},
+        "allocated": allocated,
+        "passes": f"{passes}, same addresses",
+        "drivers after": "as before",
+        **more,
+    }
+
+
+_GPU = {"gpu0": "gpu-a"}
+_TWO_GPUS = {"gpu0": "gpu-a", "gpu1": "gpu-b"}
+_PAIR = {"gpu-a": "10.0/00.0", "gpu-a-audio": "10.0/00.1"}
+
+CASES: tuple[Case, ...] = (
+    Offers(
+        "what the node offers",
+        {
+            "discover gpu": "gpu-a gpu-b",
+            "discover edu": "switched",
+            "discover nvme": "nvme vf-0",
+            "not offered": "gpu-c nic nvme-sriov vf-1",
+            "registered gpu": "gpu-a@0 gpu-b@0",
+            "registered edu": "switched@0",
+            "registered nvme": "nvme@1 vf-0@1",
+        },
+    ),
+    Boot(
+        "one GPU, root-port",
+        _boot({"gpu-a": "10.0/00.0"}, "gpu-a"),
+        _GPU,
+        config="companions: ignore",
+    ),
+    Boot(
+        "one GPU, root-bus",
+        _boot({"gpu-a": "08.0"}, "gpu-a"),
+        _GPU,
+        config="{companions: ignore, layout: root-bus}",
+        told=True,
+    ),
+    Boot("GPU and its audio, root-port", _boot(_PAIR, "gpu-a"), _GPU),
+    Boot(
+        "GPU and its audio, root-bus",
+        _boot({"gpu-a": "08.0", "gpu-a-audio": "08.1"}, "gpu-a"),
+        _GPU,
+        config="layout: root-bus",
+    ),
+    Boot(
+        "GPU and its audio, i440fx",
+        _boot({"gpu-a": "0a.0", "gpu-a-audio": "0a.1"}, "gpu-a", passes=1),
+        _GPU,
+        machine="i440fx",
+    ),
+    Boot(
+        "two GPUs of one resource",
+        _boot({**_PAIR, "gpu-b": "10.1/00.0", "gpu-b-audio": "10.1/00.1"}, "gpu-a,gpu-b"),
+        _TWO_GPUS,
+        told=True,
+    ),
+    Boot("a virtual function", _boot({"vf-0": "10.0/00.0"}, "vf-0"), {"vf": "vf-0"}),
+    Boot(
+        "behind a switch, and an NVMe: used by Linux",
+        _boot(
+            {"switched": "10.0/00.0", "nvme": "10.1/00.0"},
+            "switched; nvme",
+            **{
+                "Linux sees": "switched nvme",
+                "register written and read": "0xEDCBA987",
+                "block read by DMA": NVME_TEXT,
+            },
+        ),
+        {"edu": "switched", "disk": "nvme"},
+        linux=True,
+    ),
+    Boot(
+        "managed=yes, from the native driver and back",
+        _boot({"nic": "10.0/00.0"}, "by hand"),
+        {"nic": "nic"},
+        told=True,
+        by_hand=True,
+    ),
+    Boot("managed=no, on vfio-pci", _boot(_PAIR, "gpu-a"), _GPU, config="managed: no"),
+    Boot(
+        "uid 107's own libvirt, managed=yes, on vfio-pci",
+        _boot(_PAIR, "gpu-a"),
+        _GPU,
+        session=True,
+    ),
+    SideBySide(
+        "two VMs side by side; a third gets what the first gave back",
+        {
+            "first": "gpu-a 10.0/00.0",
+            "second": "gpu-b 10.0/00.0",
+            "third, while the second runs": "gpu-a 10.0/00.0",
+            "the first's function for a fourth": "~is in use by driver .*, domain default_third",
+        },
+        ("gpu-a", "gpu-b"),
+    ),
+    Refused(
+        "refused: group not viable",
+        {
+            "ours": "~gpu-b: IOMMU group N: its function gpu-b-audio is bound to 'snd_hda_intel', "
+            "so the group cannot be given to a VM; bind gpu-b-audio to vfio-pci on the node",
+            "libvirt's": "~group N is not viable",
+        },
+        {"gpu0": "gpu-b"},
+        drivers={"gpu-b-audio": "native"},
+    ),
+    Refused(
+        "refused: function gone",
+        {
+            "ours": "~nic .*the node has no such function; see whether it was unplugged",
+            "libvirt's": "~Device nic not found",
+        },
+        {"nic": "nic"},
+        removed=("nic",),
+    ),
+    Refused(
+        "refused: driver changed since discovery",
+        {
+            "ours": "~switched .*its driver was 'vfio-pci' and is '' now; wait until kubelet",
+            "libvirt's": "~Unmanaged PCI device switched must be manually detached",
+        },
+        {"edu": "switched"},
+        drivers={"switched": ""},
+        at_allocate=True,
+        libvirts_managed="no",
+    ),
+    Refused(
+        "refused: native driver, managed=no",
+        {
+            "ours": "~nic: IOMMU group N: its function nic is bound to 'e1000e', so the group",
+            "libvirt's": "~Unmanaged PCI device nic must be manually detached",
+        },
+        {"nic": "nic"},
+        config="managed: no",
+        libvirts_managed="no",
+    ),
+    Refused(
+        "refused: guest slot taken",
+        {
+            "ours": "~slots.gpu0: '0000:00:01.0' is that of video",
+            "libvirt's": "~Attempted double use of PCI Address 0000:00:01.0",
+        },
+        _GPU,
+        config="{layout: root-bus, slots: {gpu0: '0000:00:01.0'}}",
+        libvirts_address="0000:00:01.0",
+    ),
+    Health(
+        "health, while the plugin runs",
+        {
+            "before": "Healthy",
+            "unbound from vfio-pci": "Unhealthy",
+            "bound to it again": "Healthy",
+            "removed from the node": "gone",
+            "rescanned, bound again": "Healthy",
+            "its allocation then": "switched",
+        },
+        "switched",
+    ),
+)
+
+
+def judge(expect: Mapping[str, str], observed: Mapping[str, str]) -> list[str]:
+    """Say each difference between what was expected and what was observed."""
+    faults = []
+    for key in dict.fromkeys((*expect, *observed)):
+        want, got = expect.get(key, "nothing"), observed.get(key, "nothing")
+        if want.startswith("~"):
+            as_expected = re.search(want[1:], got) is not None
+        else:
+            as_expected = want == got
+        if not as_expected:
+            faults.append(f"{key}: {got!r}, expected {want!r}")
+    return faults

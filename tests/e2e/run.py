@@ -1,0 +1,114 @@
+"""`make e2e`: build level 1, run it, judge what it shows, say so in one table."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from e2e.boot import EVENTS, TooSlowError, boot
+from e2e.machine import CannotBuildError, build_image
+from e2e.project import REPOSITORY, put_project
+from e2e.report import Report, read_events
+
+CACHE = REPOSITORY / ".cache/e2e"
+OUT = REPOSITORY / "build/e2e"
+NEEDED = (
+    "qemu-system-x86_64", "mmdebstrap", "cpio", "depmod", "modprobe", "xz", "apt-get", "dpkg-deb",
+)  # fmt: skip
+LIMIT_S = 600
+
+EXIT_WRONG, EXIT_CANNOT, EXIT_TOO_SLOW = 1, 2, 75
+
+
+def main() -> int:
+    arguments = _parse()
+    if arguments.events is not None:
+        report = Report(arguments.only, dict(arguments.expect))
+        for event in read_events(arguments.events):
+            report.add(event)
+        return _finish(report)
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if os.geteuid() != 0:
+        return _cannot("it needs root, to build level 1's file system")
+    if missing:
+        return _cannot(f"not installed: {', '.join(missing)}; do '.ci/setup.sh e2e' as root")
+    tries = 2 if arguments.retry else 1
+    for number in range(1, tries + 1):
+        try:
+            return _run(arguments)
+        except TooSlowError:
+            print(f"e2e: level 1 did not end within {LIMIT_S} s, try {number} of {tries}")
+        except CannotBuildError as error:
+            return _cannot(str(error))
+    return EXIT_TOO_SLOW
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has this")
+    parser.add_argument("--retry", action="store_true", help="once more if the time is up")
+    parser.add_argument(
+        "--events", type=Path, metavar="FILE", help="judge what an earlier run observed"
+    )
+    parser.add_argument(
+        "--expect",
+        type=_expectation,
+        action="append",
+        default=[],
+        metavar="CASE:KEY=VALUE",
+        help="expect something else",
+    )
+    return parser.parse_args()
+
+
+def _expectation(text: str) -> tuple[tuple[str, str], str]:
+    case, colon, rest = text.rpartition(":") if "=" not in text else text.split("=")[0].rpartition(":")
+    key, value = rest, text.partition("=")[2]
+    if not colon or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CASE:KEY=VALUE")
+    return (case, key), value
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    start = time.monotonic()
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    (OUT / "only").write_text(arguments.only)
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - start:6.0f} s  {text}", flush=True)
+
+    image = build_image(CACHE, say)
+    initramfs = CACHE / "level1.cpio"
+    put_project(image, CACHE, initramfs, say)
+    say("level 1 boots")
+    report = Report(arguments.only, dict(arguments.expect), image.versions)
+    for event in boot(image, initramfs, OUT, LIMIT_S):
+        line = report.add(event)
+        if line:
+            say(line)
+    report.seconds = time.monotonic() - start
+    return _finish(report)
+
+
+def _finish(report: Report) -> int:
+    print()
+    print(report.table())
+    if OUT.is_dir():
+        (OUT / "report.md").write_text(report.markdown())
+    return 0 if report.all_as_expected else EXIT_WRONG
+
+
+def _cannot(why: str) -> int:
+    print(f"e2e: {why}", file=sys.stderr)
+    return EXIT_CANNOT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

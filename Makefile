@@ -3,11 +3,11 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test conformance interop check bench image proto lock clean
+.PHONY: help setup demo test conformance interop e2e check bench image proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
 setup: .venv/.stamp-python .venv/.stamp-schemas ## .venv from requirements.lock, and libvirt's schemas
 
@@ -16,7 +16,7 @@ demo: setup ## show what the hook does, offline, without libvirt or devices
 
 test: setup ## run the tests, against a real libvirt too; ARGS="-k name -x"
 	@$(SETUP) system
-	@.venv/bin/pytest --ignore=tests/conformance $(ARGS)
+	@.venv/bin/pytest --ignore=tests/conformance --ignore=tests/e2e $(ARGS)
 
 conformance: setup ## run libvirt's own test domains through ours, and in two libvirts; tables in build/conformance
 	@$(SETUP) system
@@ -27,6 +27,10 @@ interop: setup ## run KubeVirt's and Kubernetes' own Go code against ours; ARGS=
 	@$(SETUP) system
 	@$(SETUP) interop
 	@bash tests/interop/run.sh $(ARGS)
+
+e2e: setup ## pass devices through for real, in an emulated machine (root); ARGS="--only audio"
+	@$(SETUP) e2e
+	@$(PYTHON) tests/e2e/run.py $(ARGS)
 
 check: setup ## lint, formatting, types, layers
 	@.venv/bin/ruff check .

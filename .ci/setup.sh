@@ -194,6 +194,27 @@ setup_interop() {
 
 go_list() { go list -deps -test -tags libvirt_dlopen ./... >/dev/null; }
 
+# What builds and runs the emulated machine of tests/e2e. Its own packages come from the same
+# archive: apt must have its lists.
+e2e_packages=(qemu-system-x86 mmdebstrap cpio kmod xz-utils)
+
+setup_e2e() {
+    local package start=$SECONDS missing=()
+    command -v dpkg-query >/dev/null || fail "make e2e needs a Debian, whose packages it builds from"
+    for package in "${e2e_packages[@]}"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    if [ ${#missing[@]} != 0 ]; then
+        can_apt || fail "for make e2e, as root: apt-get install --no-install-recommends ${missing[*]}"
+        apt_install "${missing[@]}"
+        say "packages of make e2e: $((SECONDS - start)) s"
+    fi
+    if [ -z "$(apt-cache show linux-image-amd64 2>/dev/null)" ] && can_apt; then
+        say "apt-get update"
+        retry apt-get -q update >/dev/null </dev/null
+    fi
+}
+
 # The machine's own settings of pip and uv must not get into what everybody uses.
 make_lock() {
     need_uv
@@ -216,6 +237,7 @@ system) setup_system ;;
 conformance) setup_conformance ;;
 image) setup_image ;;
 interop) setup_interop ;;
+e2e) setup_e2e ;;
 lock) make_lock "${@:2}" ;;
 *) fail "usage: .ci/setup.sh STEP; see the end of it for the steps" ;;
 esac

@@ -1,4 +1,4 @@
-"""On level 1: goes through the cases, one after the other, and writes down what is observed.
+"""On level 1: goes through the cases, two at a time, and writes down what is observed.
 
 Whether that is as expected is decided on level 0, by ``cases.judge``.
 """
@@ -7,16 +7,16 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 from kubelet import Plugin, running_plugin
-from launcher_hook.env import variable_of
 from lxml import etree
 
 from e2e import chain, node
@@ -36,10 +36,14 @@ from e2e.cases import (
 from e2e.chain import Pod
 from e2e.machine import QEMU_USER
 from e2e.vm import Libvirt, LibvirtRefusedError
+from launcher_hook.env import variable_of
 
 OUT = Path("/out")
 CONFIG = OUT / "device-plugin.yaml"
 NATIVE_MODULES = ("e1000e", "bochs", "snd_hda_intel", "nvme")
+WORKERS = 2
+"""Cases at a time: a case keeps one processor busy, and level 1 has two."""
+
 Observed = dict[str, str]
 
 
@@ -49,7 +53,8 @@ class Agent:
     def __init__(self, events: "Events", stack: ExitStack) -> None:
         self._events = events
         self._stack = stack
-        subprocess.run(["modprobe", "-a", "vfio-pci", "vfio_iommu_type1", *NATIVE_MODULES], check=True)
+        modules = ("vfio-pci", "vfio_iommu_type1", *NATIVE_MODULES)
+        subprocess.run(["modprobe", "-a", *modules], check=True)
         Path("/dev/net/tun").chmod(0o666)  # as udev does
         self.roles = node.make_functions()
         self.by_bdf = {bdf: role for role, bdf in self.roles.items()}
@@ -58,6 +63,7 @@ class Agent:
         self._libvirts = {False: Libvirt(), True: Libvirt(QEMU_USER)}
         self._libvirts[False].start()
         self._session_runs = False
+        self._lock = threading.Lock()
         events.say("step", text="libvirt runs")
         CONFIG.write_text(json.dumps(_kubevirt_cr()))
         self.plugin: Plugin = stack.enter_context(
@@ -103,51 +109,54 @@ class Agent:
             )
         return observed
 
-    def _say_roles(self, bdfs: Any) -> str:
+    def _say_roles(self, bdfs: Iterable[str]) -> str:
         return " ".join(sorted(self.by_bdf[bdf] for bdf in bdfs))
 
     # A VM from Allocate to its end
 
     def _boot(self, case: Boot) -> Observed:
-        before = self._drivers()
+        before = self._drivers(case)
         variables, allocated = self._allocate(case.devices, by_hand=case.by_hand)
         pod = self._pod(case, variables)
         libvirt = self._libvirt(case.session, case.devices.values())
-        observed = {"allocated": allocated}
+        observed = {}
+        passes = ""
         try:
             with chain.sidecar(pod) as launcher:
-                xml, observed["passes"] = chain.define(pod, launcher, libvirt)
+                xml, passes = chain.define(pod, launcher, libvirt)
                 (OUT / f"{pod.name}.xml").write_bytes(xml)
-                self._events.say("step", text="defined")
                 libvirt.begin(pod.domain_name)
-                self._events.say("step", text="started")
-                aliases = self._aliases(xml)
-                found = libvirt.functions(pod.domain_name, set(aliases))
-                for alias, role in aliases.items():
-                    seen = found.get(alias)
-                    observed[role] = f"{seen.path} {seen.device}" if seen else "not in the guest"
-                    bound = node.driver(self.roles[role])
-                    if bound != node.VFIO:
-                        observed[f"driver of {role} while it runs"] = bound
-                if case.linux:
-                    paths = {found[a].path: role for a, role in aliases.items() if a in found}
-                    console = libvirt.wait_for_console(pod.domain_name, "guest-done")
-                    observed |= read_linux(console, paths)
-                libvirt.keep_logs(pod.domain_name)
+                observed = self._look_into(pod, libvirt, self._aliases(xml))
                 libvirt.end(pod.domain_name)
         except LibvirtRefusedError as refusal:
             observed["libvirt refuses"] = node.by_role(str(refusal), self.roles)
         finally:
             libvirt.keep_logs(pod.domain_name)
             libvirt.end(pod.domain_name)
-        observed["drivers after"] = self._compare(before)
+        observed |= {"allocated": allocated, "passes": passes}
+        observed["drivers after"] = self._compare(case, before)
+        return observed
+
+    def _look_into(self, pod: Pod, libvirt: Libvirt, aliases: Mapping[str, str]) -> Observed:
+        """What a guest shows of our functions while it runs."""
+        found = libvirt.functions(pod.domain_name, set(aliases))
+        observed = {}
+        for alias, role in aliases.items():
+            seen = found.get(alias)
+            observed[role] = f"{seen.path} {seen.device}" if seen else "not in the guest"
+            bound = node.driver(self.roles[role])
+            if bound != node.VFIO:
+                observed[f"driver of {role} while it runs"] = bound
+        if pod.linux:
+            paths = {found[alias].path: r for alias, r in aliases.items() if alias in found}
+            observed |= read_linux(libvirt.wait_for_console(pod.domain_name, "guest-done"), paths)
         return observed
 
     def _pod(self, case: Boot | Refused, variables: Mapping[str, str]) -> Pod:
         name = "-".join(c for c in case.name.lower().replace(",", "").split() if c.isalnum())[:30]
         entries = {entry: resource_of(role) for entry, role in case.devices.items()}
         if isinstance(case, Refused):
-            return Pod(name, "q35", entries, variables, case.config)
+            return Pod(name, "q35", entries, variables, case.config, disk_address=case.taken)
         return Pod(name, case.machine, entries, variables, case.config, case.told, case.linux)
 
     def _allocate(
@@ -179,14 +188,17 @@ class Agent:
             said.append(",".join(self.by_bdf[bdf] for bdf in bdfs))
         return variables, "; ".join(said)
 
-    def _libvirt(self, session: bool, roles: Any) -> Libvirt:
+    def _libvirt(self, session: bool, roles: Iterable[str]) -> Libvirt:
         if session:
-            # What kubelet and virt-handler do for the pod: the group's node, locked memory.
+            # As in a pod: the nodes of the groups that are there are its user's.
             for role in roles:
-                shutil.chown(f"/dev/vfio/{node.group(self.roles[role])}", QEMU_USER, QEMU_USER)
-            if not self._session_runs:
-                self._libvirts[True].start()
-                self._session_runs = True
+                group = Path(f"/dev/vfio/{node.group(self.roles[role])}")
+                if group.exists():
+                    shutil.chown(group, QEMU_USER, QEMU_USER)
+            with self._lock:
+                if not self._session_runs:
+                    self._libvirts[True].start()
+                    self._session_runs = True
         return self._libvirts[session]
 
     def _aliases(self, xml: bytes) -> dict[str, str]:
@@ -199,15 +211,15 @@ class Agent:
             aliases[hostdev.find("alias").get("name")] = self.by_bdf.get(bdf, bdf)
         return aliases
 
-    def _drivers(self) -> dict[str, str]:
-        return {role: node.driver(bdf) for role, bdf in self.roles.items()}
+    def _drivers(self, case: Case) -> dict[str, str]:
+        return {role: node.driver(self.roles[role]) for role in sorted(case.touches)}
 
-    def _compare(self, before: Mapping[str, str]) -> str:
+    def _compare(self, case: Case, before: Mapping[str, str]) -> str:
         """Give libvirt its time to bind the native drivers again."""
         try:
-            node.wait_until(lambda: self._drivers() == before, "drivers", 20)
+            node.wait_until(lambda: self._drivers(case) == before, "drivers", 20)
         except TimeoutError:
-            now = self._drivers()
+            now = self._drivers(case)
             return ", ".join(
                 f"{role}: {was} -> {now[role]}" for role, was in before.items() if now[role] != was
             )
@@ -243,7 +255,6 @@ class Agent:
         pod = Pod(name, "q35", {"gpu": resource_of(role)}, variables)
         with chain.sidecar(pod) as launcher:
             chain.define(pod, launcher, self._libvirts[False])
-        self._events.say("step", text=f"{name}: defined")
         self._libvirts[False].begin(pod.domain_name)
         return pod
 
@@ -264,11 +275,8 @@ class Agent:
 
     @contextmanager
     def _made_wrong(self, case: Refused) -> Iterator[None]:
-        before = self._drivers()
-        if case.at_allocate:
-            # kubelet has a list, and the driver changes before the plugin has said so.
-            self._events.say("step", text="allocate at once")
-        else:
+        before = self._drivers(case)
+        if not case.at_allocate:  # kubelet has a list, and the driver changes just then
             for role, name in case.drivers.items():
                 node.bind(self.roles[role], name)
         for role in case.removed:
@@ -280,7 +288,7 @@ class Agent:
                 node.rescan()
             for role in case.drivers:
                 node.bind(self.roles[role], before[role])
-            node.wait_until(lambda: self._drivers() == before, f"drivers: {before}")
+            node.wait_until(lambda: self._drivers(case) == before, f"drivers: {before}")
 
     def _our_refusal(self, case: Refused, variables: Mapping[str, str]) -> str:
         if case.at_allocate:
@@ -311,19 +319,14 @@ class Agent:
             hostdev.set("mode", "subsystem")
             hostdev.set("managed", case.libvirts_managed)
             hostdev.find("source/address").attrib.pop("type")
-            if case.libvirts_address:
-                _, bus, rest = case.libvirts_address.split(":")
-                slot, function = rest.split(".")
-                etree.SubElement(
-                    hostdev, "address", type="pci", domain="0", bus=f"0x{bus}",
-                    slot=f"0x{slot}", function=f"0x{function}",
-                )  # fmt: skip
+            if case.taken:
+                hostdev.append(chain.address_element(case.taken))
         libvirt = self._libvirts[False]
         try:
             libvirt.define(etree.tostring(domain))
             libvirt.begin(pod.domain_name)
         except LibvirtRefusedError as refusal:
-            return str(refusal).splitlines()[-1] if False else str(refusal)
+            return str(refusal)
         finally:
             libvirt.end(pod.domain_name)
         return "nothing"
@@ -340,12 +343,9 @@ class Agent:
                 endpoint = kubelet.endpoints.get(resource)
                 return endpoint.health().get(bdf, "gone") if endpoint else "gone"
 
-            try:
+            with suppress(AssertionError):
                 kubelet.wait_for(lambda: now() == state)
-            except AssertionError:
-                pass
             observed[step] = now()
-            self._events.say("step", text=f"{step}: {observed[step]}")
 
         wait_for("before", "Healthy")
         node.unbind(bdf)
@@ -395,23 +395,52 @@ class Events:
     def __init__(self) -> None:
         self._file = (OUT / "events.jsonl").open("a", buffering=1)
         self._start = time.monotonic()
+        self._lock = threading.Lock()
 
     def say(self, kind: str, **more: object) -> None:
         line = {"at": round(time.monotonic() - self._start, 1), "kind": kind, **more}
-        self._file.write(json.dumps(line) + "\n")
+        with self._lock:
+            self._file.write(json.dumps(line) + "\n")
+
+
+class Schedule:
+    """Gives cases to workers, in order, as far as no two touch one function."""
+
+    def __init__(self, cases: Iterable[Case]) -> None:
+        self._waiting = list(cases)
+        self._busy: set[str] = set()
+        self._changed = threading.Condition()
+
+    def work(self, do: Callable[[Case], None]) -> None:
+        """Do cases until none is left; runs in each worker."""
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    return
+                case = next((c for c in self._waiting if not c.touches & self._busy), None)
+                if case is None:
+                    self._changed.wait()
+                    continue
+                self._waiting.remove(case)
+                self._busy |= case.touches
+            try:
+                do(case)
+            finally:
+                with self._changed:
+                    self._busy -= case.touches
+                    self._changed.notify_all()
 
 
 def main() -> int:
     events = Events()
     events.say("step", text="level 1 is up")
-    only = (OUT / "only").read_text() if (OUT / "only").exists() else ""
+    only = (OUT / "only").read_text()
     with ExitStack() as stack:
         agent = Agent(events, stack)
         groups = {role: node.group(bdf) for role, bdf in agent.roles.items()}
         events.say("node", roles=agent.roles, groups=groups)
-        for case in CASES:
-            if only not in case.name:
-                continue
+
+        def do(case: Case) -> None:
             events.say("begin", case=case.name)
             start = time.monotonic()
             try:
@@ -421,8 +450,14 @@ def main() -> int:
                 observed = {"broke off": f"{type(error).__name__}: {error}"}
             seconds = round(time.monotonic() - start, 1)
             events.say("result", case=case.name, observed=observed, seconds=seconds)
-        log = agent.plugin.log
-        shutil.copyfile(log, OUT / "device-plugin.jsonl")
+
+        schedule = Schedule(case for case in CASES if only in case.name)
+        workers = [threading.Thread(target=schedule.work, args=(do,)) for _ in range(WORKERS)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        shutil.copyfile(agent.plugin.log, OUT / "device-plugin.jsonl")
     events.say("end")
     return 0
 

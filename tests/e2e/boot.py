@@ -75,7 +75,6 @@ def _follow(
 def _command(image: Image, initramfs: Path, out: Path, disk: Path) -> list[str]:
     half = MEMORY_MIB // 2
     return [
-        *("nice", "-n", "10"),
         shutil.which("qemu-system-x86_64") or "qemu-system-x86_64",
         *("-accel", "tcg,thread=multi", "-machine", "q35,kernel-irqchip=split"),
         *("-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"),

@@ -4,17 +4,17 @@ B=/bin/busybox
 $B mount -t proc p /proc
 $B mount -t sysfs s /sys
 $B mount -t devtmpfs d /dev
-cd /sys/bus/pci/devices
-for d in *; do
-    read -r vendor <"$d/vendor"
-    read -r device <"$d/device"
-    read -r numa <"$d/numa_node"
-    path=$($B readlink -f "$d")
-    echo "guest-pci $d ${vendor#0x}:${device#0x} numa=$numa path=${path#/sys/devices/}"
+# Without a process a function: emulated twice, a process takes a third of a second.
+for link in /sys/bus/pci/devices/*; do
+    cd -P "$link" || continue
+    d=${link##*/}
+    read -r vendor <vendor
+    read -r device <device
+    echo "guest-pci $d ${vendor#0x}:${device#0x} path=${PWD#/sys/devices/}"
     if [ "$vendor$device" = 0x12340x11e8 ]; then
         # QEMU docs/specs/edu: what is written at 4 is read back inverted.
-        echo 1 >"$d/enable"
-        read -r bar _ <"$d/resource"
+        echo 1 >enable
+        read -r bar _ <resource
         $B devmem $((bar + 4)) 32 0x12345678
         echo "guest-edu $d $($B devmem $((bar + 4)) 32)"
     fi

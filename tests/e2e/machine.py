@@ -41,7 +41,7 @@ _NOT_IN_IMAGE = ("doc", "man", "locale", "info", "icons", "sounds", "qemu/edk2*"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HERE = Path(__file__).parent
 
-INIT = f"""\
+INIT = """\
 #!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
 mount -t devtmpfs d /dev; mount -t proc p /proc; mount -t sysfs s /sys
@@ -55,7 +55,7 @@ echo "level 1 is up: $(cut -d' ' -f1 /proc/uptime) s"
 PYTHONPATH=/opt/e2e/lib:/opt/e2e/tests python3 -m e2e.agent
 echo "agent: status $?, $(cut -d' ' -f1 /proc/uptime) s"
 dmesg > /out/dmesg.log
-sync; umount /out; exec busybox poweroff -f
+sync; exec busybox poweroff -f
 """
 
 
@@ -244,9 +244,7 @@ def pack(root: Path, into: Path, leave_out: Sequence[str] = ()) -> None:
     """Make a cpio of a tree; several, one behind the other, are one initramfs."""
     prune = [word for path in leave_out for word in ("-path", path, "-prune", "-o")]
     with into.open("wb") as file:
-        find = subprocess.Popen(
-            ["find", ".", *prune, "-print0"], cwd=root, stdout=subprocess.PIPE
-        )
+        find = subprocess.Popen(["find", ".", *prune, "-print0"], cwd=root, stdout=subprocess.PIPE)
         subprocess.run(
             ["cpio", "--null", "--create", "--format=newc", "--quiet"],
             cwd=root, stdin=find.stdout, stdout=file, check=True,
@@ -258,7 +256,7 @@ def pack(root: Path, into: Path, leave_out: Sequence[str] = ()) -> None:
 def run(*command: str | Path, stdin: str = "", cwd: Path | None = None) -> str:
     """Run a program; its errors are the message of what is raised."""
     result = subprocess.run(
-        ["nice", "-n", "10", *map(str, command)],
+        [*map(str, command)],
         input=stdin, cwd=cwd, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     if result.returncode != 0:

@@ -20,7 +20,10 @@ class Report:
     """
 
     def __init__(
-        self, only: str = "", expect: Mapping[tuple[str, str], str] | None = None, versions: str = ""
+        self,
+        only: str = "",
+        expect: Mapping[tuple[str, str], str] | None = None,
+        versions: str = "",
     ) -> None:
         self._cases = [case for case in CASES if only in case.name]
         self._expect = dict(expect or {})
@@ -65,7 +68,9 @@ class Report:
         for case in self._cases:
             faults = self.faults(case)
             took = f"{self._took.get(case.name, 0):7.1f}"
-            shown = textwrap.shorten(_shown(self._observed.get(case.name, {})), 70, placeholder=" ...")
+            shown = textwrap.shorten(
+                _shown(self._observed.get(case.name, {})), 70, placeholder=" ..."
+            )
             mark = "WRONG" if faults else "ok"
             lines.append(f"{mark:5}  {case.name:{width}}  {took}  {shown}")
             lines += [f"{'':7}{fault}" for fault in faults]

@@ -36,7 +36,8 @@ IDS = {
     "gpu-c": "1234:1111",
     "gpu-c-audio": "8086:293e",
     "nvme-sriov": "1b36:0010",
-    "vf": "1b36:0010",
+    "vf-0": "1b36:0010",
+    "vf-1": "1b36:0010",
     "nvme": "1b36:0010",
 }
 NVME_TEXT = "launcher-hook e2e, block 0"

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +56,8 @@ class Libvirt:
             home, runtime = Path("/home/qemu"), Path(f"/run/user/{self.uid}")
             config = home / ".config/libvirt"
             self._uri = "qemu:///session"
-            self._prefix = as_user()
+            # virt-handler raises it for a pod with devices; this libvirt may not.
+            self._prefix = ["prlimit", "--memlock=unlimited:unlimited", *as_user()]
             self._environ |= {"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
             for folder in (config, runtime):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -86,9 +86,9 @@ class Libvirt:
 
     def define(self, xml: bytes) -> bytes:
         """Define a domain and read its inactive XML back."""
-        file = self._work / "define.xml"
-        file.write_bytes(xml)
         name = name_of(xml)
+        file = self._work / f"{name}.xml"
+        file.write_bytes(xml)
         answer = self.virsh(f"define {file}; dumpxml --inactive {name}")
         return answer[answer.index("<domain") :].encode()
 

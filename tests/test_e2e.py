@@ -1,0 +1,71 @@
+"""The parts of `make e2e` that judge and read; tests/e2e/test_run.py runs the whole of it."""
+
+from e2e.agent import read_linux
+from e2e.cases import CASES, Boot, judge
+from e2e.report import Report
+from e2e.vm import GuestFunction, parse_info_pci
+
+INFO_PCI = """\
+  Bus  0, device   0, function 0:
+    Host bridge: PCI device 8086:29c0
+      id ""
+  Bus  0, device  16, function 0:
+    PCI bridge: PCI device 1b36:000c
+      BUS 0.
+      secondary bus 7.
+      subordinate bus 7.
+      id "pci.24"
+  Bus  7, device   0, function 1:
+    Audio controller: PCI device 8086:293e
+      BAR0: 32 bit memory at 0xfe000000 [0xfe003fff].
+      id "ua-pci-0000-21-00-1"
+  Bus  0, device   8, function 0:
+    VGA controller: PCI device 1234:1111
+      BAR0: 32 bit memory at 0xffffffffffffffff [0x00000ffe].
+      id "ua-gpu-early"
+"""
+
+
+def test_the_monitor_s_list_gives_each_device_its_way_in_the_guest() -> None:
+    found = parse_info_pci(INFO_PCI)
+    assert found == {
+        "pci.24": GuestFunction("10.0", "1b36:000c"),
+        "ua-pci-0000-21-00-1": GuestFunction("10.0/00.1", "8086:293e"),
+    }
+
+
+def test_what_linux_printed_is_told_by_role() -> None:
+    console = (
+        "guest-pci 0000:07:00.0 1234:11e8 path=pci0000:00/0000:00:10.0/0000:07:00.0\r\n"
+        "guest-edu 0000:07:00.0 0xEDCBA987\r\nguest-nvme a text\r\nguest-done\r\n"
+    )
+    assert read_linux(console, {"10.0/00.0": "switched", "10.1/00.0": "nvme"}) == {
+        "Linux sees": "switched",
+        "register written and read": "0xEDCBA987",
+        "block read by DMA": "a text",
+    }
+
+
+def test_the_judge_names_what_differs_what_is_missing_and_what_is_too_much() -> None:
+    expect = {"a": "1", "b": "~x+y", "c": "3"}
+    assert judge(expect, {"a": "1", "b": "says xxy here", "c": "3"}) == []
+    assert judge(expect, {"a": "2", "b": "y", "d": "4"}) == [
+        "a: '2', expected '1'",
+        "b: 'y', expected '~x+y'",
+        "c: 'nothing', expected '3'",
+        "d: '4', expected 'nothing'",
+    ]
+
+
+def test_a_case_that_did_not_run_is_not_as_expected() -> None:
+    report = Report()
+    assert not report.all_as_expected
+    assert report.faults(CASES[0]) == ["it did not run"]
+    assert "0 of" in report.table()
+
+
+def test_cases_have_names_of_their_own_and_every_boot_is_watched_to_its_end() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+    for case in CASES:
+        if isinstance(case, Boot):
+            assert {"allocated", "passes", "drivers after"} <= case.expect.keys()

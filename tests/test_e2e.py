@@ -1,9 +1,8 @@
 """The parts of `make e2e` that judge and read; tests/e2e/test_run.py runs the whole of it."""
 
-from e2e.agent import read_linux
 from e2e.cases import CASES, Boot, judge
 from e2e.report import Report
-from e2e.vm import GuestFunction, parse_info_pci
+from e2e.vm import GuestFunction, parse_info_pci, read_linux
 
 INFO_PCI = """\
   Bus  0, device   0, function 0:

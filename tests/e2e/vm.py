@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,3 +185,22 @@ def parse_info_pci(text: str) -> dict[str, GuestFunction]:
             path.insert(0, f"{bus_number:02x}:")
         found[name_text] = GuestFunction("/".join(path).replace(":/", ":"), device_id)
     return found
+
+
+def read_linux(console: str, paths: Mapping[str, str]) -> dict[str, str]:
+    """What level 2's Linux printed, for the functions at these guest paths."""
+    seen = []
+    observed = {}
+    for line in console.splitlines():
+        words = line.split()
+        if line.startswith("guest-pci "):
+            place = line.partition("path=")[2].split("/")
+            path = "/".join(step.split(":")[-1] for step in place[1:])
+            if path in paths:
+                seen.append(paths[path])
+        elif line.startswith("guest-edu "):
+            observed["register written and read"] = words[2]
+        elif line.startswith("guest-nvme "):
+            observed["block read by DMA"] = line.partition(" ")[2].strip()
+    observed["Linux sees"] = " ".join(r for r in paths.values() if r in seen)
+    return observed

@@ -196,7 +196,7 @@ go_list() { go list -deps -test -tags libvirt_dlopen ./... >/dev/null; }
 
 # What builds and runs the emulated machine of tests/e2e. Its own packages come from the same
 # archive: apt must have its lists.
-e2e_packages=(qemu-system-x86 mmdebstrap cpio kmod xz-utils)
+e2e_packages=(qemu-system-x86 mmdebstrap cpio kmod xz-utils zstd)
 
 setup_e2e() {
     local package start=$SECONDS missing=()

@@ -1,8 +1,16 @@
 """The parts of `make e2e` that judge and read; tests/e2e/test_run.py runs the whole of it."""
 
-from e2e.cases import CASES, Boot, judge
+import threading
+import time
+
+from e2e.agent import Schedule
+from e2e.cases import CASES, Boot, Case, judge
 from e2e.report import Report
-from e2e.vm import GuestFunction, parse_info_pci, read_linux
+from e2e.vm import GuestFunction, parse_info_pci, read_linux, say_refusal
+
+THREE = [
+    Boot(name, {}, {"gpu": role}) for name, role in (("a", "gpu-a"), ("b", "gpu-a"), ("c", "nic"))
+]
 
 INFO_PCI = """\
   Bus  0, device   0, function 0:
@@ -43,6 +51,39 @@ def test_what_linux_printed_is_told_by_role() -> None:
         "register written and read": "0xEDCBA987",
         "block read by DMA": "a text",
     }
+
+
+def test_a_refusal_is_one_line_of_libvirt_s_and_qemu_s_words() -> None:
+    errors = (
+        "error: Failed to start domain 'vm'\n"
+        "error: internal error: 2026-11-25T14:25:50.952108Z qemu-system-x86_64: not viable\n"
+        "Please ensure it is.\n\n"
+    )
+    said = "internal error: qemu-system-x86_64: not viable Please ensure it is."
+    assert say_refusal(errors) == said
+
+
+def test_cases_run_at_once_only_if_they_share_no_function() -> None:
+    order: list[str] = []
+    gates = {case.name: threading.Event() for case in THREE}
+    schedule = Schedule(THREE)
+
+    def do(case: Case) -> None:
+        order.append(f"{case.name} begins")
+        assert gates[case.name].wait(60)
+        order.append(f"{case.name} ends")
+
+    workers = [threading.Thread(target=schedule.work, args=(do,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for name in ("c", "a", "b"):
+        gates[name].set()
+        while f"{name} ends" not in order:
+            time.sleep(0.01)
+    for worker in workers:
+        worker.join()
+    assert set(order[:2]) == {"a begins", "c begins"}
+    assert order[2:] == ["c ends", "a ends", "b begins", "b ends"]
 
 
 def test_the_judge_names_what_differs_what_is_missing_and_what_is_too_much() -> None:

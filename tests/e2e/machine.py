@@ -39,7 +39,6 @@ QEMU_USER = 107
 
 _NOT_IN_IMAGE = ("doc", "man", "locale", "info", "icons", "sounds", "qemu/edk2*")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_HERE = Path(__file__).parent
 
 INIT = """\
 #!/bin/sh
@@ -208,6 +207,8 @@ def _extract_kernel(packed: Path, into: Path) -> None:
     for magic, program in unpackers.items():
         if payload.startswith(magic):
             more = ["--single-stream"] if program == "xz" else []
+            if shutil.which(program) is None:
+                raise CannotBuildError(f"{packed.name} is packed with {program}; install that")
             result = subprocess.run([program, "-dc", *more], input=payload, capture_output=True)
             if result.stdout.startswith(b"\x7fELF"):
                 into.write_bytes(result.stdout)
@@ -256,7 +257,7 @@ def pack(root: Path, into: Path, leave_out: Sequence[str] = ()) -> None:
 def run(*command: str | Path, stdin: str = "", cwd: Path | None = None) -> str:
     """Run a program; its errors are the message of what is raised."""
     result = subprocess.run(
-        [*map(str, command)],
+        list(map(str, command)),
         input=stdin, cwd=cwd, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     if result.returncode != 0:

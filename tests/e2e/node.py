@@ -2,7 +2,9 @@
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from e2e.topology import FUNCTIONS, VF_COUNT
 
@@ -10,8 +12,12 @@ DEVICES = Path("/sys/bus/pci/devices")
 VFIO = "vfio-pci"
 _WAIT_S = 120
 
+Result = TypeVar("Result")
 
-def wait_until(condition, what: str, limit_s: float = _WAIT_S, poll_s: float = 0.1):  # type: ignore[no-untyped-def]
+
+def wait_until(
+    condition: Callable[[], Result | None], what: str, limit_s: float = _WAIT_S, poll_s: float = 0.1
+) -> Result:
     """Wait for what only the kernel or another process can bring; give what it was."""
     deadline = time.monotonic() + limit_s
     while not (found := condition()):

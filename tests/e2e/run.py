@@ -1,12 +1,14 @@
 """`make e2e`: build level 1, run it, judge what it shows, say so in one table."""
 
 import argparse
+import fcntl
 import os
 import shutil
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -38,6 +40,9 @@ def main() -> int:
         return _cannot("it needs root, to build level 1's file system")
     if missing:
         return _cannot(f"not installed: {', '.join(missing)}; do '.ci/setup.sh e2e' as root")
+    lock = _take_cache()
+    if lock is None:
+        return _cannot("another make e2e is running in this clone; wait for its end")
     tries = 2 if arguments.retry else 1
     for number in range(1, tries + 1):
         try:
@@ -47,6 +52,19 @@ def main() -> int:
         except CannotBuildError as error:
             return _cannot(str(error))
     return EXIT_TOO_SLOW
+
+
+def _take_cache() -> TextIO | None:
+    """Keep others out of the cache, and remove what a run that was killed left there."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    lock = (CACHE / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    for left in CACHE.glob("e2e-*"):
+        shutil.rmtree(left)
+    return lock
 
 
 def _parse() -> argparse.Namespace:

@@ -234,7 +234,9 @@ class Stage:
                 pods["fourth"] = self._start("fourth", case.roles[0])
                 observed["the first's function for a fourth"] = "started"
             except LibvirtRefusedError as refusal:
-                observed["the first's function for a fourth"] = str(refusal)
+                observed["the first's function for a fourth"] = node.by_role(
+                    str(refusal), self.roles
+                )
         finally:
             for name in ("first", "second", "third", "fourth"):
                 libvirt.keep_logs(f"default_{name}")

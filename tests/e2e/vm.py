@@ -130,8 +130,7 @@ class Libvirt:
     def virsh(self, script: str) -> str:
         result = self._run(script)
         if result.returncode != 0:
-            errors = re.sub(r"^error: ", "", result.stderr.strip(), flags=re.MULTILINE)
-            raise LibvirtRefusedError(errors)
+            raise LibvirtRefusedError(say_refusal(result.stderr))
         return result.stdout
 
     def _run(self, script: str) -> "subprocess.CompletedProcess[str]":
@@ -139,6 +138,15 @@ class Libvirt:
             [*self._prefix, "virsh", "-q", "-c", self._uri, script], env=self._environ,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
+
+
+def say_refusal(errors: str) -> str:
+    """One line of what virsh and QEMU said, without what they were asked to do and when."""
+    lines = [line.removeprefix("error: ").strip() for line in errors.splitlines()]
+    told = [
+        line for line in lines if line and not re.match(r"[Ff]ailed to (start|define|get) ", line)
+    ]
+    return re.sub(r"\d{4}-\d\d-\d\dT\S+ ", "", " ".join(told))
 
 
 def as_user(uid: int = QEMU_USER) -> list[str]:

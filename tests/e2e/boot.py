@@ -24,6 +24,10 @@ class TooSlowError(Exception):
     """Level 1 did not end within its time."""
 
 
+class QemuFailedError(Exception):
+    """QEMU would not run level 1; its own words."""
+
+
 def boot(image: Image, initramfs: Path, out: Path, limit_s: float) -> Iterator[dict[str, Any]]:
     """Boot level 1, follow its events, wait for its end.
 
@@ -32,6 +36,7 @@ def boot(image: Image, initramfs: Path, out: Path, limit_s: float) -> Iterator[d
 
     Raises:
         TooSlowError: It has been ended, after ``limit_s``.
+        QemuFailedError: It did not end as it should.
     """
     disk = out / "nvme.img"
     with disk.open("wb") as file:
@@ -49,7 +54,7 @@ def boot(image: Image, initramfs: Path, out: Path, limit_s: float) -> Iterator[d
             process.wait()
             disk.unlink()
     if process.returncode not in (0, -9):
-        raise RuntimeError((out / "qemu.log").read_text())
+        raise QemuFailedError((out / "qemu.log").read_text())
 
 
 def _follow(

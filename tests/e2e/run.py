@@ -12,7 +12,7 @@ from typing import TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from e2e.boot import TooSlowError, boot
+from e2e.boot import QemuFailedError, TooSlowError, boot
 from e2e.machine import CannotBuildError, build_image
 from e2e.project import REPOSITORY, put_project
 from e2e.report import Report, read_events
@@ -49,7 +49,7 @@ def main() -> int:
             return _run(arguments.only, expect)
         except TooSlowError:
             print(f"e2e: level 1 did not end within {LIMIT_S} s, try {number} of {tries}")
-        except CannotBuildError as error:
+        except (CannotBuildError, QemuFailedError) as error:
             return _cannot(str(error))
     return EXIT_TOO_SLOW
 

@@ -208,7 +208,7 @@ class Stage:
     def _compare(self, case: Case, before: Mapping[str, str]) -> str:
         """Give libvirt its time to bind the native drivers again."""
         try:
-            node.wait_until(lambda: self._drivers(case) == before, "drivers", 20)
+            node.wait_until(lambda: self._drivers(case) == before, "drivers", 60)
         except TimeoutError:
             now = self._drivers(case)
             return ", ".join(

@@ -109,11 +109,11 @@ class Libvirt:
             return found if aliases <= found.keys() else None
 
         try:
-            return wait_until(enumerated, f"{name}: {sorted(aliases)}", poll_s=0.5)
+            return wait_until(enumerated, f"{name}: {sorted(aliases)}", poll_s=1)
         except TimeoutError:
             return parse_info_pci(self.virsh(f"qemu-monitor-command {name} --hmp 'info pci'"))
 
-    def wait_for_console(self, name: str, text: str, limit_s: float = 300) -> str:
+    def wait_for_console(self, name: str, text: str, limit_s: float = 550) -> str:
         """Wait until a guest has printed this."""
         file = console_of(name)
         wait_until(

@@ -79,7 +79,7 @@ class Pod:
         domain.insert(1, identity)
         devices = domain.find("devices")
         for target in devices.iterfind("interface/target"):
-            target.set("dev", make_tap(self.name))
+            target.set("dev", make_tap(self.uid))
         for mac in devices.iterfind("interface/mac"):
             mac.set("address", f"02:00:00:00:00:{int(self.uid[:2], 16):02x}")
         for source in devices.iterfind("disk/source"):
@@ -139,9 +139,9 @@ def set_text(domain: etree._Element, tag: str, text: str) -> None:
     element.text = text
 
 
-def make_tap(name: str) -> str:
+def make_tap(uid: str) -> str:
     """The interface that virt-launcher has made for the VM already."""
-    tap = f"tap-{name}"[:15]
+    tap = f"tap{uid[:8]}"
     if not Path(f"/sys/class/net/{tap}").exists():
         subprocess.run(
             ["ip", "tuntap", "add", tap, "mode", "tap", "user", str(QEMU_USER)], check=True

@@ -4,6 +4,7 @@ Whether that is as expected is decided on level 0, by ``cases.judge``.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -144,7 +145,7 @@ class Stage:
         return observed
 
     def _pod(self, case: Boot | Refused, variables: Mapping[str, str]) -> Pod:
-        name = "-".join(c for c in case.name.lower().replace(",", "").split() if c.isalnum())[:30]
+        name = re.sub(r"[^a-z0-9]+", "-", case.name.lower()).strip("-")
         entries = {entry: resource_of(role) for entry, role in case.devices.items()}
         if isinstance(case, Refused):
             return Pod(name, "q35", entries, variables, case.config, disk_address=case.taken)

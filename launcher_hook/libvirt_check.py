@@ -88,7 +88,9 @@ class LibvirtCheck:
             InputError: It refuses the domain without us, too.
             SchemaError: It refuses what we made of it.
         """
-        refusal = self.refusal(after, validate=False)
+        # Against its schema only what was valid before us, which no launcher's domain is.
+        validate = self.refusal(before, validate=True) is None
+        refusal = self.refusal(after, validate=validate)
         if refusal is None:
             return
         if self.refusal(before, validate=False) is not None:

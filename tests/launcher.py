@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +178,7 @@ def running_sidecar(
     prefix: Sequence[str] = (),
     wait: bool = True,
     poll_s: float = 0.02,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Sidecar]:
     """Start the hook, wait for its socket as Collect does, and end it whatever happens.
 
@@ -188,6 +189,7 @@ def running_sidecar(
         prefix: What stands before the command, such as ``unshare``.
         wait: Whether the socket is there before this returns.
         poll_s: How often it is looked for.
+        variables: More of its environment.
         stale: Time (st_mtime_ns) of a socket that a predecessor has left there.
     """
     with tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as scratch:
@@ -195,7 +197,7 @@ def running_sidecar(
         hooks.mkdir(exist_ok=True)
         log = Path(scratch) / "log"
         environ = {k: v for k, v in os.environ.items() if "PCI_RESOURCE" not in k}
-        environ["CONTAINER_NAME"] = container
+        environ |= {"CONTAINER_NAME": container, **(variables or {})}
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [*prefix, COMMAND, "serve", "--socket-dir", str(hooks), *map(str, arguments)],

@@ -13,7 +13,7 @@ from launcher import Launcher, running_sidecar
 from launcher_passes import next_pass
 from lxml import etree
 
-from e2e.machine import QEMU_USER
+from e2e.node import QEMU_USER
 from e2e.vm import Libvirt, as_user, console_of
 from launcher_hook.pci import PciAddress
 

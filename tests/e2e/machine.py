@@ -1,7 +1,8 @@
 """The image of level 1: a Debian with libvirt and QEMU, as one initramfs, and two kernels.
 
-It is made from the packages of this machine's own suite and apt sources, once, and kept under the
-hash of what it is made from. Nothing of launcher-hook is in it: see ``project``.
+It is made from the packages of this machine's own suite and apt sources, or, on another system
+with apt, of a Debian archive that is named; once, and kept under the hash of what it is made from.
+Nothing of launcher-hook is in it: see ``project``.
 """
 
 import hashlib
@@ -9,10 +10,17 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "schemas"))
+
+import fetch
+
+from e2e.node import QEMU_USER
 
 PACKAGES = (
     "busybox-static",
@@ -34,11 +42,9 @@ MODULES = (
     "virtio_pci", "9p", "9pnet_virtio", "tun", "vfio_pci", "vfio_iommu_type1",
     "e1000e", "bochs", "snd_hda_intel", "nvme",
 )  # fmt: skip
-QEMU_USER = 107
-"""virt-launcher's user and group, and every hook sidecar's."""
-
 _NOT_IN_IMAGE = ("doc", "man", "locale", "info", "icons", "sounds", "qemu/edk2*")
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_SUITE = "bookworm"
+"""Of an archive that is named."""
 
 INIT = """\
 #!/bin/sh
@@ -93,9 +99,14 @@ class Image:
         return (self.folder / "versions").read_text().strip()
 
 
-def build_image(cache: Path, say: Callable[[str], None]) -> Image:
-    """Give the image, building it if it is not in the cache: a minute, and the network."""
-    suite = _suite()
+def build_image(cache: Path, say: Callable[[str], None], archive: str | None = None) -> Image:
+    """Give the image, building it if it is not in the cache: a minute, and the network.
+
+    Args:
+        archive: Address of a Debian archive; without one the machine must be a Debian, whose own
+            is asked.
+    """
+    suite = _SUITE if archive else _suite()
     cache = cache.resolve()  # modprobe prints full paths
     image = Image(cache / f"machine-{_key(suite)}")
     if image.folder.is_dir():
@@ -107,9 +118,14 @@ def build_image(cache: Path, say: Callable[[str], None]) -> Image:
         new = work / "new"
         new.mkdir()
         root = work / "root"
-        _make_root(suite, root)
+        sources = _named(archive) if archive else _sources(suite)
+        _make_root(suite, sources, root)
         say("machine image: kernels")
-        (first, package), (second, _) = (_fetch_kernel(p, work) for p in KERNEL_PACKAGES)
+        apt = work / "apt"
+        apt.mkdir()
+        fetch.make_apt_folder(apt, sources)
+        _ask(apt, "apt-get", "update")
+        (first, package), (second, _) = (_fetch_kernel(p, apt, work) for p in KERNEL_PACKAGES)
         _extract_kernel(_the_kernel(first), new / "vmlinux-1")
         _extract_kernel(_the_kernel(second), new / "vmlinux-2")
         _put_modules(first, root)
@@ -137,33 +153,40 @@ def _suite() -> str:
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     if found.get("ID") != "debian":
         raise CannotBuildError(
-            f"this is {found.get('ID')!r}: the machine is made from Debian's packages; "
-            "run it on a Debian, or in a container of one"
+            f"this is {found.get('ID')!r}: the machine is made from Debian's packages; name an "
+            "archive of them, --archive ADDRESS (and install debian-archive-keyring)"
         )
     return found["VERSION_CODENAME"]
+
+
+def _named(archive: str) -> str:
+    return f"deb {_signed()}{archive} {_SUITE} main\n"
+
+
+def _signed() -> str:
+    return f"[signed-by={fetch.KEYRING}] " if fetch.KEYRING.exists() else ""
 
 
 def _sources(suite: str) -> str:
     """The machine's own apt sources of its suite, a line each."""
     form = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
     text = run("apt-get", "indextargets", "--format", form)
-    options = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
     lines = []
     for line in text.splitlines():
         created_by, uri, release, component = line.split("|")
         if created_by == "Packages" and release.split("-")[0] == suite and component == "main":
-            lines.append(f"deb {options}{uri} {release} {component}")
+            lines.append(f"deb {_signed()}{uri} {release} {component}")
     if not lines:
         raise CannotBuildError(f"apt has no sources of {suite!r}; do 'apt-get update' as root")
     return "\n".join(dict.fromkeys(lines)) + "\n"
 
 
-def _make_root(suite: str, root: Path) -> None:
+def _make_root(suite: str, sources: str, root: Path) -> None:
     excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _NOT_IN_IMAGE]
     run(
         "mmdebstrap", "--quiet", "--variant=minbase", "--mode=root",
         f"--include={','.join(PACKAGES)}", "--aptopt=APT::Install-Recommends \"false\"",
-        *excluded, suite, root, "-", stdin=_sources(suite),
+        *excluded, suite, root, "-", stdin=sources,
     )  # fmt: skip
     for group in ("kvm", "libvirt"):
         run("chroot", root, "groupadd", "-r", "-f", group)
@@ -173,16 +196,23 @@ def _make_root(suite: str, root: Path) -> None:
         "-m", "-d", "/home/qemu", "-s", "/bin/sh", "libvirt-qemu")  # fmt: skip
 
 
-def _fetch_kernel(package: str, work: Path) -> tuple[Path, str]:
+def _ask(apt: Path, program: str, *arguments: str) -> str:
+    """Run one of apt's programs over the sources that the image is made from."""
+    try:
+        return fetch.keep_trying(lambda: fetch.run_apt(arguments, apt, program))
+    except (fetch.FetchError, OSError, subprocess.SubprocessError) as error:
+        raise CannotBuildError(f"{error}; see that the package archive can be reached") from None
+
+
+def _fetch_kernel(package: str, apt: Path, work: Path) -> tuple[Path, str]:
     """Unpack the newest kernel that a package depends on; its folder and package."""
-    depends = run("apt-cache", "depends", package)
-    found = re.search(r"Depends: (linux-image-\S+)", depends)
+    found = re.search(r"Depends: (linux-image-\S+)", _ask(apt, "apt-cache", "depends", package))
     if found is None:
-        raise CannotBuildError(f"apt does not know {package}; do 'apt-get update' as root")
+        raise CannotBuildError(f"the archive has no {package}; name another one by --archive")
+    _ask(apt, "apt-get", "download", found[1])
     folder = work / package
     folder.mkdir()
-    run("apt-get", "download", "-q", found[1], cwd=folder)
-    (archive,) = folder.glob("*.deb")
+    (archive,) = (apt / "download").glob("*.deb")
     run("dpkg-deb", "-x", archive, folder)
     archive.unlink()
     return folder, found[1]

@@ -10,6 +10,10 @@ from e2e.topology import FUNCTIONS, VF_COUNT
 
 DEVICES = Path("/sys/bus/pci/devices")
 VFIO = "vfio-pci"
+
+QEMU_USER = 107
+"""virt-launcher's user and group, and every hook sidecar's."""
+
 # Wide: on a slow machine it is the limit of the whole run that is met, which is no wrong result.
 _WAIT_S = 400
 

@@ -46,7 +46,7 @@ def main() -> int:
     tries = 2 if arguments.retry else 1
     for number in range(1, tries + 1):
         try:
-            return _run(arguments.only, expect)
+            return _run(arguments.only, expect, arguments.archive)
         except TooSlowError:
             print(f"e2e: level 1 did not end within {LIMIT_S} s, try {number} of {tries}")
         except (CannotBuildError, QemuFailedError) as error:
@@ -70,6 +70,9 @@ def _take_cache() -> TextIO | None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has this")
+    parser.add_argument(
+        "--archive", metavar="ADDRESS", help="a Debian archive, where this machine is no Debian"
+    )
     parser.add_argument("--retry", action="store_true", help="once more if the time is up")
     parser.add_argument(
         "--events", type=Path, metavar="FILE", help="judge what an earlier run observed"
@@ -85,7 +88,7 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(only: str, expect: Mapping[tuple[str, str], str]) -> int:
+def _run(only: str, expect: Mapping[tuple[str, str], str], archive: str | None) -> int:
     start = time.monotonic()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
@@ -94,7 +97,7 @@ def _run(only: str, expect: Mapping[tuple[str, str], str]) -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - start:6.0f} s  {text}", flush=True)
 
-    image = build_image(CACHE, say)
+    image = build_image(CACHE, say, archive)
     initramfs = CACHE / "level1.cpio"
     put_project(image, CACHE, initramfs, say)
     say("level 1 boots")

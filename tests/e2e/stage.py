@@ -31,7 +31,7 @@ from e2e.cases import (
     resource_of,
 )
 from e2e.chain import Pod
-from e2e.machine import QEMU_USER
+from e2e.node import QEMU_USER
 from e2e.vm import Libvirt, LibvirtRefusedError, read_linux
 from launcher_hook.env import variable_of
 

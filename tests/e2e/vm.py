@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.machine import QEMU_USER
-from e2e.node import wait_until
+from e2e.node import QEMU_USER, wait_until
 
 _CONF = """\
 user = "root"

@@ -57,7 +57,7 @@ def rpc_service(
     Args:
         methods: By name, the request's class and what answers it.
         streams: Methods that answer with a stream; what their request says does not matter.
-        after_call: Called after each of ``methods``.
+        after_call: Called after each of ``methods``, when the client has its answer.
     """
     return grpc.method_handlers_generic_handler(
         name,
@@ -85,6 +85,7 @@ def _guarded(
     """Turn what an answer raises into a status whose message says what to do."""
 
     def guarded(data: bytes, context: grpc.ServicerContext) -> Message:
+        context.add_callback(after_call)  # when the client has its answer
         try:
             return answer(_decode(method, request, data))
         except HookError as error:
@@ -97,8 +98,6 @@ def _guarded(
                     f"{type(error).__name__}: {error}; this is a defect: report it with this log"
                 ),
             )
-        finally:
-            after_call()
         raise AssertionError("abort() raises")
 
     return guarded

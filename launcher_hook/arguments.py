@@ -15,6 +15,8 @@ from launcher_hook.nodearguments import (
     SERVING_HELP,
     add_device_plugin,
     add_discover,
+    add_pci_ids,
+    add_sysfs,
 )
 
 HOOKS_DIRECTORY = Path("/var/run/kubevirt-hooks")
@@ -137,9 +139,7 @@ def _add_plan(commands: _Commands) -> None:
         default="table",
         help="a line a device, the guest's PCI tree, or JSON (default: table)",
     )
-    parser.add_argument(
-        "--pci-ids", type=Path, metavar="FILE", help="device names (default: the system's pci.ids)"
-    )
+    add_pci_ids(parser)
 
 
 def _add_validate(commands: _Commands) -> None:
@@ -203,13 +203,7 @@ def _add_serve(commands: _Commands) -> None:
         help="serve KubeVirt 1.9's plugin API here",
     )
     _add_configuration(parser)
-    parser.add_argument(
-        "--sysfs",
-        type=Path,
-        default=Path("/sys"),
-        metavar="ROOT",
-        help="the node's /sys, or a snapshot (default: /sys)",
-    )
+    add_sysfs(parser)
     parser.add_argument(
         "--on-error",
         choices=("fail", "passthrough"),

@@ -88,6 +88,15 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         help="offer one function of an IOMMU group, with which the others come along, or all; "
         "only one VM can open a group (default: what --config says, or one)",
     )
+    add_sysfs(parser)
+    parser.add_argument(
+        "--dev", type=Path, metavar="DIR", help="the node's /dev (default: /dev, or the snapshot's)"
+    )
+    add_pci_ids(parser)
+
+
+def add_sysfs(parser: argparse.ArgumentParser) -> None:
+    """Add where a command that runs on a node reads it."""
     parser.add_argument(
         "--sysfs",
         type=Path,
@@ -95,9 +104,10 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         metavar="ROOT",
         help="the node's /sys, or a snapshot (default: /sys)",
     )
-    parser.add_argument(
-        "--dev", type=Path, metavar="DIR", help="the node's /dev (default: /dev, or the snapshot's)"
-    )
+
+
+def add_pci_ids(parser: argparse.ArgumentParser) -> None:
+    """Add where names come from."""
     parser.add_argument(
         "--pci-ids", type=Path, metavar="FILE", help="device names (default: the system's pci.ids)"
     )

@@ -14,6 +14,9 @@ from launcher_hook.leangrpc import grpc
 # sys/un.h: sun_path has 108 bytes with the closing NUL.
 MAX_PATH_BYTES = 107
 
+MOST_REQUEST_BYTES = 4 * 1024 * 1024
+"""gRPC's own default, written out: launchers and kubelets count on it."""
+
 
 class UnixServer:
     """Serves some gRPC services on one socket.
@@ -21,7 +24,6 @@ class UnixServer:
     Args:
         path: The socket's final name; nothing else is ever written into its directory.
         handlers: The services.
-        most_bytes: The largest request taken.
         workers: Threads for calls; one that lasts has one for as long.
         owner: User and group that must be able to connect, where we may give it to them.
     """
@@ -30,7 +32,6 @@ class UnixServer:
         self,
         path: Path,
         handlers: Iterable[grpc.GenericRpcHandler],
-        most_bytes: int,
         workers: ThreadPoolExecutor,
         owner: tuple[int, int] | None = None,
     ) -> None:
@@ -42,7 +43,7 @@ class UnixServer:
             workers,
             handlers=tuple(handlers),
             options=(
-                ("grpc.max_receive_message_length", most_bytes),
+                ("grpc.max_receive_message_length", MOST_REQUEST_BYTES),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
             ),

@@ -16,8 +16,6 @@ from launcher_hook.unixserver import UnixServer
 
 log = logging.getLogger("launcher-hook")
 
-MOST_REQUEST_BYTES = 4 * 1024 * 1024
-
 
 class ResourceServer:
     """Serves one resource on its socket, and keeps kubelet told of it.
@@ -95,7 +93,6 @@ class ResourceServer:
         server = UnixServer(
             path,
             handlers,
-            MOST_REQUEST_BYTES,
             ThreadPoolExecutor(WORKERS, thread_name_prefix="call"),
         )
         try:

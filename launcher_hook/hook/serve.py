@@ -20,9 +20,6 @@ from launcher_hook.unixserver import UnixServer, serving
 GRACE_S = 1.5
 """For a call under way at the end: the pod is gone two seconds after it was told."""
 
-MOST_REQUEST_BYTES = 4 * 1024 * 1024
-"""gRPC's own default, which the launcher's answers are held to as well."""
-
 _WORKERS = 2
 """A launcher makes one call at a time; the other thread has an answer for who asks meanwhile."""
 
@@ -75,7 +72,7 @@ def serve_hook(
     if socket_dir is not None:  # the launcher waits for hook sockets first: theirs is the last
         services[socket_dir / f"{name}.sock"] = hook_handlers(name, hook, versions, ended.set)
     servers = [
-        UnixServer(socket, handlers, MOST_REQUEST_BYTES, _start_workers(), _QEMU)
+        UnixServer(socket, handlers, _start_workers(), _QEMU)
         for socket, handlers in services.items()
     ]
     if ended.is_set():

@@ -215,13 +215,15 @@ class GuestController:
     Attributes:
         index: Also the number of the guest bus that it provides, as the XML counts.
         model: libvirt's, e.g. ``pcie-root-port``; "" where the XML gives none.
-        bus_nr: The first bus number, as the guest counts, behind an expander bus.
+        bus_nr: Of an expander bus: its bus number, as the guest counts.
+        node: Of an expander bus: the guest NUMA cell that it belongs to; None for none.
     """
 
     index: int
     model: str
     address: PciAddress | None
     bus_nr: int | None = None
+    node: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,17 +268,24 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
-class RootPort:
-    """A ``pcie-root-port`` that carries our devices and nothing else.
+class PlannedController:
+    """A PCI controller that carries our devices and nothing else.
 
     Attributes:
-        index: Controller index, chassis, and number of the bus behind it.
-        address: On the root bus; None for a port that libvirt has yet to place.
+        index: Controller index, and number of the bus behind it, as the XML counts.
+        model: ``pcie-root-port``, ``pcie-expander-bus``, ``pcie-switch-upstream-port`` or
+            ``pcie-switch-downstream-port``.
+        address: None for one that libvirt has yet to place.
+        bus_nr: Of an expander bus: its bus number, as the guest counts.
+        node: Of an expander bus: the guest NUMA cell that it belongs to; None for none.
     """
 
     index: int
+    model: str
     address: PciAddress | None
-    multifunction: bool
+    multifunction: bool = False
+    bus_nr: int | None = None
+    node: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,10 +293,13 @@ class GuestPlan:
     """Everything that is to be written, in the order in which it is written.
 
     Attributes:
+        controllers: By index, so that what is above comes before what is below.
         bridge_index: Where libvirt would add a pcie-to-pci-bridge by itself if it were not for our
-            root ports, behind which it would come now: written out so that it stays there.
+            controllers, behind which it would come now: written out so that it stays there.
+        warnings: What was asked for and could not be had, a sentence each.
     """
 
     placements: tuple[Placement, ...]
-    root_ports: tuple[RootPort, ...]
+    controllers: tuple[PlannedController, ...]
     bridge_index: int | None = None
+    warnings: tuple[str, ...] = ()

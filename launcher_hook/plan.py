@@ -17,7 +17,7 @@ from launcher_hook.model import (
     Layout,
     Machine,
     Placement,
-    RootPort,
+    PlannedController,
     Settings,
     source_order,
 )
@@ -223,7 +223,9 @@ def _new_slot(
     return slot, f"root bus, host slot {host_slot}"
 
 
-def _plan_ports(room: GuestRoom, chosen: _Chosen, topology: GuestTopology) -> tuple[RootPort, ...]:
+def _plan_ports(
+    room: GuestRoom, chosen: _Chosen, topology: GuestTopology
+) -> tuple[PlannedController, ...]:
     """The new root ports, and those of an earlier pass, whose details KubeVirt has dropped."""
     new = room.place_ports()
     if new is None:
@@ -244,7 +246,9 @@ def _plan_ports(room: GuestRoom, chosen: _Chosen, topology: GuestTopology) -> tu
             places[controller.index] = controller.address
     functions = _functions_by_slot((*topology.taken, *(p for p in places.values() if p)))
     return tuple(
-        RootPort(index, places[index], _has_siblings(places[index], functions))
+        PlannedController(
+            index, "pcie-root-port", places[index], _has_siblings(places[index], functions)
+        )
         for index in sorted(places)
     )
 

@@ -46,10 +46,17 @@ def print_json(decision: Decision, names: PciNames) -> str:
     document = {
         "machine": topology.machine_type,
         "devices": list(_rows(decision, names)),
-        "rootPorts": [
-            {"index": port.index, "guest": str(port.address) if port.address else None}
-            for port in decision.plan.root_ports
+        "controllers": [
+            {
+                "index": controller.index,
+                "model": controller.model,
+                "guest": str(controller.address) if controller.address else None,
+                "busNr": controller.bus_nr,
+                "node": controller.node,
+            }
+            for controller in decision.plan.controllers
         ],
+        "warnings": decision.plan.warnings,
     }
     return json.dumps(document, indent=2) + "\n"
 
@@ -106,7 +113,7 @@ def print_tree(decision: Decision, names: PciNames) -> str:
     topology = decision.topology
     texts = dict(topology.taken)
     buses = {c.address: c.index for c in topology.controllers.values() if c.address is not None}
-    for port in decision.plan.root_ports:
+    for port in decision.plan.controllers:
         if port.address is not None:
             texts[port.address], buses[port.address] = "", port.index
     for placement in placements:

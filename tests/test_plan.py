@@ -62,7 +62,7 @@ def guest(planned: GuestPlan) -> dict[str, str]:
 def test_each_host_slot_gets_a_root_port_from_index_24_on() -> None:
     planned = plan([device("0000:af:00.0"), device("0000:86:00.0")])
     assert guest(planned) == {"0000:86:00.0": "0000:18:00.0", "0000:af:00.0": "0000:19:00.0"}
-    assert [(p.index, str(p.address), p.multifunction) for p in planned.root_ports] == [
+    assert [(p.index, str(p.address), p.multifunction) for p in planned.controllers] == [
         (24, "0000:00:10.0", True),
         (25, "0000:00:10.1", False),
     ]
@@ -135,7 +135,7 @@ def test_the_bridge_that_libvirt_would_add_is_written_where_it_would_be() -> Non
 def test_ports_fill_slots_of_eight_and_go_round_what_is_taken() -> None:
     taken = {address("0000:00:10.0"): "controller", address("0000:00:12.3"): "controller"}
     planned = plan([device(f"0000:{bus:02x}:00.0") for bus in range(10)], replace(Q35, taken=taken))
-    slots = [port.address.slot for port in planned.root_ports if port.address]
+    slots = [port.address.slot for port in planned.controllers if port.address]
     assert slots == [0x11] * 8 + [0x13] * 2
 
 
@@ -146,7 +146,7 @@ def test_the_arm_machine_is_laid_out_like_q35() -> None:
 def test_root_bus_is_the_classic_form_from_slot_8() -> None:
     planned = plan([device("0000:86:00.0"), device("0000:af:00.0")], layout="root-bus")
     assert guest(planned) == {"0000:86:00.0": "0000:00:08.0", "0000:af:00.0": "0000:00:09.0"}
-    assert planned.root_ports == ()
+    assert planned.controllers == ()
 
 
 def test_root_bus_starts_higher_where_libvirt_needs_the_slots() -> None:
@@ -186,7 +186,7 @@ def test_a_port_of_an_earlier_pass_is_written_again() -> None:
     port = GuestController(24, "pcie-root-port", address("0000:00:10.0"))
     topology = replace(Q35, controllers={24: port}, taken={address("0000:00:10.0"): "controller"})
     planned = plan([device("0000:86:00.0", at="0000:18:00.0")], topology)
-    assert [(p.index, str(p.address)) for p in planned.root_ports] == [(24, "0000:00:10.0")]
+    assert [(p.index, str(p.address)) for p in planned.controllers] == [(24, "0000:00:10.0")]
 
 
 @pytest.mark.parametrize("key", ["gpu0", "ua-gpu-gpu0", "gpu-gpu0", "0000:86:00.0", "GPU0"])
@@ -197,7 +197,7 @@ def test_a_pin_names_its_device_in_any_way(key: str) -> None:
 
 def test_a_pin_to_a_high_bus_brings_its_root_port() -> None:
     planned = plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:40:00.0"})
-    assert [(p.index, str(p.address)) for p in planned.root_ports] == [(64, "0000:00:10.0")]
+    assert [(p.index, str(p.address)) for p in planned.controllers] == [(64, "0000:00:10.0")]
 
 
 def test_a_pin_to_a_free_port_that_is_there_takes_it() -> None:
@@ -254,7 +254,7 @@ def test_a_pin_whose_gap_libvirt_could_not_fill_is_refused() -> None:
 def test_a_port_of_libvirts_own_is_not_rewritten() -> None:
     port = GuestController(9, "pcie-root-port", address("0000:00:03.0"))
     topology = replace(Q35, controllers={9: port}, taken={address("0000:00:03.0"): "controller"})
-    assert plan([device("0000:86:00.0", at="0000:09:00.0")], topology).root_ports == ()
+    assert plan([device("0000:86:00.0", at="0000:09:00.0")], topology).controllers == ()
 
 
 def test_multifunction_counts_the_functions_of_others_too() -> None:
@@ -266,12 +266,12 @@ def test_multifunction_counts_the_functions_of_others_too() -> None:
         topology,
     )
     assert guest(planned)["0000:86:00.0"] == "0000:00:08.0+"
-    assert [port.multifunction for port in planned.root_ports] == [True]
+    assert [port.multifunction for port in planned.controllers] == [True]
 
 
 def test_more_ports_than_fit_upward_go_downward() -> None:
     planned = plan([device(f"0000:{n:02x}:00.0") for n in range(100)], replace(Q35, waiting=0))
-    slots = [port.address.slot for port in planned.root_ports if port.address]
+    slots = [port.address.slot for port in planned.controllers if port.address]
     assert slots[:88] == [slot for slot in (*range(0x10, 0x1A), 0x1C) for _ in range(8)]
     assert slots[88:] == [0x0F] * 8 + [0x0E] * 4
 
@@ -443,7 +443,7 @@ def test_a_plan_is_sound_whatever_the_devices_and_the_guest(
     devices = [device(str(function)) for function in functions]
     planned = plan(devices, topology, layout)
     addresses = [p.guest_address for p in planned.placements]
-    ports = [port.address for port in planned.root_ports]
+    ports = [port.address for port in planned.controllers]
     # Nothing twice, nothing that was taken.
     everything = [*addresses, *ports]
     assert len(set(everything)) == len(everything)
@@ -460,7 +460,7 @@ def test_a_plan_is_sound_whatever_the_devices_and_the_guest(
     slots = {p.assignment.source.slot_key: p.guest_address.slot_key for p in planned.placements}  # type: ignore[union-attr]
     assert len(set(slots.values())) == len(slots)
     # Every bus but 0 is behind a port of ours.
-    assert {a.bus for a in used} - {0} == {port.index for port in planned.root_ports}
+    assert {a.bus for a in used} - {0} == {port.index for port in planned.controllers}
     # The order of the input does not matter.
     random.shuffle(devices)  # type: ignore[attr-defined]
     assert guest(plan(devices, topology, layout)) == guest(planned)

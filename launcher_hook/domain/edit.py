@@ -11,7 +11,13 @@ from lxml import etree
 
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element
-from launcher_hook.model import GuestPlan, Placement, PresentHostdev, RootPort
+from launcher_hook.model import (
+    PORT_MODELS,
+    GuestPlan,
+    Placement,
+    PlannedController,
+    PresentHostdev,
+)
 from launcher_hook.pci import PciAddress
 
 _WHOLLY_OURS = ("address", "alias")
@@ -23,7 +29,7 @@ def put_plan(
     plan: GuestPlan,
     present: Sequence[tuple[Element, PresentHostdev]],
 ) -> tuple[Element, ...]:
-    """Write every device and root port of a plan.
+    """Write every device and controller of a plan.
 
     Args:
         root: The domain; edited in place.
@@ -31,7 +37,7 @@ def put_plan(
         present: The domain's hostdevs of ours and what was read from them.
 
     Returns:
-        The elements that are now ours: root ports, then hostdevs.
+        The elements that are now ours: controllers, then hostdevs.
     """
     if not plan.placements:
         return ()
@@ -69,7 +75,7 @@ def put_controllers(devices: Element, plan: GuestPlan) -> Iterator[Element]:
     ours = [c for c in controllers if c.get("type") == "pci"]
     by_index = {parse_number(c.get("index", "0")): c for c in ours}
     last = next(reversed(ours or controllers), None)
-    wanted = [_root_port(port) for port in plan.root_ports]
+    wanted = [_planned_controller(controller) for controller in plan.controllers]
     if plan.bridge_index is not None:
         # Without an address: libvirt gives it the one that it would have had.
         wanted.insert(0, _controller(plan.bridge_index, "pcie-to-pci-bridge"))
@@ -105,14 +111,21 @@ def _hostdev(placement: Placement, adopted: Element | None) -> Element:
     return hostdev
 
 
-def _root_port(port: RootPort) -> Element:
-    """A root port as it should be."""
-    controller = _controller(port.index, "pcie-root-port")
-    if port.address is not None:
+def _planned_controller(planned: PlannedController) -> Element:
+    """A controller as it should be."""
+    controller = _controller(planned.index, planned.model)
+    place = planned.address
+    if planned.bus_nr is not None:
+        target = etree.SubElement(controller, "target", busNr=str(planned.bus_nr))
+        if planned.node is not None:
+            etree.SubElement(target, "node").text = str(planned.node)
+    elif planned.model in PORT_MODELS and place is not None:
         # libvirt's own defaults (qemuDomainAssignPCIAddresses), written out so that they stay.
-        number = (port.address.slot << 3) + port.address.function
-        etree.SubElement(controller, "target", chassis=str(port.index), port=f"0x{number:x}")
-        _add_guest_address(controller, port.address, port.multifunction)
+        is_root = planned.model == "pcie-root-port"
+        number = (place.slot << 3) + place.function if is_root else place.slot
+        etree.SubElement(controller, "target", chassis=str(planned.index), port=f"0x{number:x}")
+    if place is not None:
+        _add_guest_address(controller, place, planned.multifunction)
     return controller
 
 
@@ -146,6 +159,8 @@ def _merge(wanted: Element, there: Element) -> None:
             there.attrib.update(attributes)
         return
     there.attrib.update(attributes)
+    if wanted.text is not None:
+        there.text = wanted.text
     for child in list(wanted):
         found = there.find(f"./{child.tag!s}")
         if found is None:

@@ -126,13 +126,21 @@ def _read_controller(device: Element, address: PciAddress | None, place: str) ->
         raise InputError(
             f"{place}/@index", f"{index} is more than {MAX_BUS}", "number it from 0 to 255"
         )
-    return GuestController(index, device.get("model", ""), address, _bus_nr(device))
-
-
-def _bus_nr(device: Element) -> int | None:
     target = device.find("./target")
+    if target is None:
+        return GuestController(index, device.get("model", ""), address)
+    return GuestController(
+        index,
+        device.get("model", ""),
+        address,
+        bus_nr=_number_or_none(target.get("busNr")),
+        node=_number_or_none(target.findtext("./node")),
+    )
+
+
+def _number_or_none(text: str | None) -> int | None:
     with suppress(ValueError):  # what is no number is the schema's business
-        return None if target is None else parse_number(target.get("busNr", ""))
+        return parse_number((text or "").strip())
     return None
 
 

@@ -65,6 +65,10 @@ class Host(ABC):
         """Read a mediated device; None for one that is not there."""
 
     @abstractmethod
+    def node_cpus(self, node: int) -> frozenset[int] | None:
+        """The CPUs of a NUMA node; None where that is not known."""
+
+    @abstractmethod
     def mdev_uuids(self) -> tuple[str, ...] | None:
         """The UUID (lower case) of every mediated device, in order.
 
@@ -119,8 +123,13 @@ class Host(ABC):
         members = self._read_groups({iommu_group}, {f.address: f for f in read})
         return tuple(members[address] for address in sorted(members))
 
-    def facts(self, sources: Iterable[HostSource]) -> HostFacts:
+    def facts(self, sources: Iterable[HostSource], *, placing: bool = False) -> HostFacts:
         """Read what a decision about these devices needs; every function once.
+
+        Args:
+            sources: The devices.
+            placing: Whether it is asked where they are on the node: their NUMA nodes' CPUs, and
+                the functions that mediated devices are a part of, are read too.
 
         Raises:
             HostError: The functions are there but cannot be listed.
@@ -137,12 +146,30 @@ class Host(ABC):
         assigned = (functions[address] for address in addresses if address in functions)
         groups = {f.iommu_group for f in assigned if f.iommu_group is not None}
         functions |= self._read_groups(groups, functions)
-        mediated = {uuid: self.mdev_exists(uuid) for uuid in sources if isinstance(uuid, str)}
+        uuids = [source for source in sources if isinstance(source, str)]
+        mediated = {uuid: self.mdev_exists(uuid) for uuid in uuids}
+        parents = self._read_parents(uuids, functions) if placing else {}
+        nodes = {f.numa_node for f in functions.values()} - {None} if placing else set()
+        cpus = {node: self.node_cpus(node) for node in nodes if node is not None}
         return HostFacts(
             known=True,
             functions={address: functions[address] for address in sorted(functions)},
             mediated_devices={u: exists for u, exists in mediated.items() if exists is not None},
+            mediated_parents=parents,
+            node_cpus={node: found for node, found in cpus.items() if found is not None},
         )
+
+    def _read_parents(
+        self, uuids: Iterable[str], functions: dict[PciAddress, HostFunction]
+    ) -> dict[str, PciAddress]:
+        """The function of each mediated device, which is read into ``functions``."""
+        parents = {}
+        for uuid in uuids:
+            parent = self.mdev_parent(uuid)
+            if parent is not None:
+                functions.setdefault(parent.address, parent)
+                parents[uuid] = parent.address
+        return parents
 
     def mdev_parent(self, uuid: str) -> HostFunction | None:
         """The function that a mediated device is a part of; None where that is not known."""

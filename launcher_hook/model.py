@@ -97,11 +97,15 @@ class HostFacts:
         functions: The assigned functions that exist, every function of their slots, and every
             member of their IOMMU groups.
         mediated_devices: Whether a UUID exists; one that is not in here is not known about.
+        mediated_parents: The function, which is among ``functions``, that a UUID is a part of.
+        node_cpus: The CPUs of the functions' NUMA nodes; one that is not in here is not known.
     """
 
     known: bool = False
     functions: Mapping[PciAddress, HostFunction] = field(default_factory=dict)
     mediated_devices: Mapping[str, bool] = field(default_factory=dict)
+    mediated_parents: Mapping[str, PciAddress] = field(default_factory=dict)
+    node_cpus: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

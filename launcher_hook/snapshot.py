@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher_hook.cpuset import parse_cpuset, print_cpuset
 from launcher_hook.devnodes import DeviceNodes, NodeList, NodeTree
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.files import read_file
@@ -40,12 +41,14 @@ class HostSnapshot(Host):
         mediated: By UUID, in order; None where the node showed no mediated devices at all.
         answering: Whether a function answered; one that is not in here is not known about.
         nodes: What was below ``/dev``.
+        cpus: Of each NUMA node that is known.
     """
 
     functions_by_address: Mapping[PciAddress, HostFunction]
     mediated: Mapping[str, MediatedDevice] | None = None
     answering: Mapping[PciAddress, bool] = field(default_factory=dict)
     nodes: NodeList = field(default_factory=NodeList)
+    cpus: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
     @property
     def known(self) -> bool:
@@ -79,6 +82,10 @@ class HostSnapshot(Host):
     def mediated_device(self, uuid: str) -> MediatedDevice | None:
         """Look a mediated device up."""
         return None if self.mediated is None else self.mediated.get(uuid.lower())
+
+    def node_cpus(self, node: int) -> frozenset[int] | None:
+        """The CPUs of a NUMA node; None where that is not known."""
+        return self.cpus.get(node)
 
     def mdev_uuids(self) -> tuple[str, ...] | None:
         """The UUID of every mediated device, in order; None where the node showed none at all."""
@@ -119,11 +126,15 @@ def print_snapshot(host: Host, nodes: DeviceNodes) -> bytes:
     if uuids is not None:
         found = (host.mediated_device(uuid) for uuid in uuids)
         mediated = [_describe_mdev(device) for device in found if device is not None]
+    functions = host.functions()
+    numbers = sorted({f.numa_node for f in functions if f.numa_node is not None})
+    cpus = {number: host.node_cpus(number) for number in numbers}
     document = {
         "format": FORMAT,
-        "functions": [_describe(function, host) for function in host.functions()],
+        "functions": [_describe(function, host) for function in functions],
         "mediatedDevices": mediated,
         "deviceNodes": sorted(nodes.all()),
+        "nodeCpus": {str(n): print_cpuset(c) for n, c in cpus.items() if c is not None},
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -185,8 +196,22 @@ def parse_snapshot(data: bytes, where: str) -> HostSnapshot:
             mediated[device.uuid] = device
     nodes = NodeList(frozenset(map(str, _list(document, "deviceNodes", where))))
     return HostSnapshot(
-        {address: functions[address] for address in sorted(functions)}, mediated, answering, nodes
+        {address: functions[address] for address in sorted(functions)},
+        mediated,
+        answering,
+        nodes,
+        _node_cpus(document.get("nodeCpus", {}), f"{where}: nodeCpus"),
     )
+
+
+def _node_cpus(entry: Any, where: str) -> dict[int, frozenset[int]]:
+    """Read ``{"0": "0-15,32-47"}``, which a snapshot of an earlier version has not."""
+    try:
+        return {int(node): parse_cpuset(cpus) for node, cpus in entry.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            where, f"{shorten(entry)} cannot be read", "take the snapshot again"
+        ) from None
 
 
 class _Fields:

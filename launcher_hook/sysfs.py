@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from launcher_hook.cpuset import parse_cpuset
 from launcher_hook.errors import HostError
 from launcher_hook.host import Host
 from launcher_hook.mdev import is_mdev_uuid, parse_mdev_uuid
@@ -33,6 +34,9 @@ _ATTRIBUTE_BYTES = 64
 
 # A mediated device's type has a name for people (Linux include/linux/mdev.h: pretty_name).
 _TYPE_NAME_BYTES = 256
+
+# "0-15,64-79": a run for each die at the worst.
+_CPULIST_BYTES = 4096
 
 # What anybody may read of the configuration space (drivers/pci/pci-sysfs.c, pci_read_config).
 _CONFIG_HEADER_BYTES = 64
@@ -170,6 +174,16 @@ class HostTree(Host):
             iommu_group=_read_number(_read_last(f"{path}/iommu_group"), _GROUP),
             parent=above[-1] if above else None,
         )
+
+    def node_cpus(self, node: int) -> frozenset[int] | None:
+        """The CPUs of a NUMA node; None where that is not known."""
+        data = _read_file(self._path(f"devices/system/node/node{node}/cpulist"), _CPULIST_BYTES)
+        if not data:
+            return None
+        try:
+            return parse_cpuset(data.decode("ascii", "replace").strip())
+        except ValueError:
+            return None
 
     def mdev_uuids(self) -> tuple[str, ...] | None:
         """The UUID (lower case) of every mediated device, in order.

@@ -1,0 +1,137 @@
+"""How far two functions are from each other on PCI, on the host and in the guest. Pure.
+
+NCCL and nvidia-smi decide by these how GPUs and NICs talk; the words are theirs (`nvidia-smi topo
+-m`; nvml.h, nvmlGpuTopologyLevel_t):
+
+- ``X``: the function itself
+- ``PIX``: the same slot, or at most one switch between them
+- ``PXB``: several switches, and no host bridge
+- ``PHB``: the same host bridge, different root ports
+- ``NODE``: different host bridges of one NUMA node
+- ``SYS``: different NUMA nodes
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from launcher_hook.model import (
+    Assignment,
+    GuestController,
+    GuestTopology,
+    HostFacts,
+    HostFunction,
+    Placement,
+    PlannedController,
+)
+from launcher_hook.pci import PciAddress
+
+Distance = Literal["X", "PIX", "PXB", "PHB", "NODE", "SYS"]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a function is in a PCI hierarchy.
+
+    Attributes:
+        root: Its host bridge: PCI domain and root bus; in the guest 0 and the controller index of
+            the root or expander bus.
+        node: NUMA node of the host, or cell of the guest; None where it has none.
+        bridges: Those above it, from the root bus down. For a function on a root bus its own slot,
+            function 0, stands in: as with a root port, what is not below it is over the bridge.
+    """
+
+    root: tuple[int, int]
+    node: int | None
+    bridges: tuple[PciAddress, ...]
+
+
+def distance(one: Position, other: Position) -> Distance:
+    """How far apart two different functions are; the same in both directions."""
+    if one.node != other.node:
+        return "SYS"
+    if one.root != other.root:
+        return "NODE"
+    common = 0
+    for left, right in zip(one.bridges, other.bridges, strict=False):
+        if left != right:
+            break
+        common += 1
+    if common == 0:
+        return "PHB"
+    # Up and down through one switch: each is behind one of its downstream ports, or on its bus.
+    return "PIX" if max(len(one.bridges), len(other.bridges)) - common <= 1 else "PXB"
+
+
+def host_position(function: HostFunction) -> Position:
+    """Where a function is on the node."""
+    bridges = function.bridges or (function.address.with_function(0),)
+    return Position((bridges[0].domain, bridges[0].bus), function.numa_node, bridges)
+
+
+def host_function(assignment: Assignment, facts: HostFacts) -> HostFunction | None:
+    """The function of the node that a device is, or (a mediated device) is a part of."""
+    address = assignment.host_address or facts.mediated_parents.get(str(assignment.source))
+    return None if address is None else facts.functions.get(address)
+
+
+def host_positions(
+    assignments: Sequence[Assignment], facts: HostFacts
+) -> Mapping[str, Position | None]:
+    """Where each device is on the node, by alias; None where that is not known."""
+    functions = {a.alias: host_function(a, facts) for a in assignments}
+    return {
+        alias: None if function is None else host_position(function)
+        for alias, function in functions.items()
+    }
+
+
+def guest_positions(
+    placements: Sequence[Placement],
+    controllers: Sequence[PlannedController],
+    topology: GuestTopology,
+) -> Mapping[str, Position | None]:
+    """Where each device is in the guest, by alias; None where libvirt decides."""
+    by_index: dict[int, GuestController | PlannedController] = dict(topology.controllers)
+    by_index |= {controller.index: controller for controller in controllers}
+    return {
+        p.assignment.alias: None
+        if p.guest_address is None
+        else _guest_position(p.guest_address, by_index)
+        for p in placements
+    }
+
+
+def _guest_position(
+    address: PciAddress, by_index: Mapping[int, GuestController | PlannedController]
+) -> Position | None:
+    bridges: list[PciAddress] = []
+    bus = address.bus
+    while bus != 0:
+        controller = by_index.get(bus)
+        if controller is None or len(bridges) > len(by_index):  # or a circle in a hostile domain
+            return None
+        if controller.model == "pcie-expander-bus":
+            return _position(address, bridges, bus, controller.node)
+        if controller.address is None:
+            return None
+        bridges.insert(0, controller.address)
+        bus = controller.address.bus
+    return _position(address, bridges, 0, None)
+
+
+def _position(
+    address: PciAddress, bridges: Sequence[PciAddress], root: int, node: int | None
+) -> Position:
+    return Position((0, root), node, tuple(bridges) or (address.with_function(0),))
+
+
+def matrix(positions: Sequence[Position | None]) -> list[list[Distance | None]]:
+    """The distance of each pair; None where one of the two is not known."""
+    return [
+        [
+            "X" if row == column else None if one is None or other is None else distance(one, other)
+            for column, other in enumerate(positions)
+        ]
+        for row, one in enumerate(positions)
+    ]

@@ -62,6 +62,12 @@ def _choice(choices: tuple[str, ...], meaning: str) -> Key:
     return Key(", ".join(choices), meaning, check)
 
 
+def _truth(value: Any, where: str) -> bool:
+    if value not in ("true", "false"):
+        raise InputError(where, f"{shorten(value)} is not allowed", "write true or false")
+    return bool(value == "true")
+
+
 def _guest_addresses(value: Any, where: str) -> dict[str, PciAddress]:
     if not isinstance(value, dict):
         raise InputError(
@@ -85,7 +91,15 @@ KEYS = {
         get_args(Layout),
         "Where devices go in the guest: root-port puts each host slot behind a pcie-root-port of "
         "its own, root-bus puts it on bus 0; auto is root-port on q35 and virt, root-bus on "
-        "i440fx.",
+        "i440fx. numa puts the ports of each guest NUMA cell on an expander bus of that cell; "
+        "mirror repeats the host's root complexes and switches, so that every two devices are as "
+        "far apart as on the node.",
+    ),
+    "strict": Key(
+        "true, false",
+        "Whether a device whose NUMA node the guest does not have (numa, mirror), or a distance "
+        "that cannot be kept (mirror), is an error; otherwise it is a warning.",
+        _truth,
     ),
     "companions": _choice(
         get_args(Companions),

@@ -11,7 +11,7 @@ NCCL and nvidia-smi decide by these how GPUs and NICs talk; the words are theirs
 - ``SYS``: different NUMA nodes
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,3 +135,24 @@ def matrix(positions: Sequence[Position | None]) -> list[list[Distance | None]]:
         ]
         for row, one in enumerate(positions)
     ]
+
+
+def find_changed(
+    host: Mapping[str, Position | None], guest: Mapping[str, Position | None]
+) -> Iterator[str]:
+    """Name each pair of devices that are another distance apart in the guest than on the node.
+
+    Pairs of which one distance is not known are left out.
+    """
+    # One of each pair of positions: the functions of a slot have the same two.
+    first: dict[tuple[Position, Position], str] = {}
+    for alias, on_host in host.items():
+        in_guest = guest[alias]
+        if on_host is not None and in_guest is not None:
+            first.setdefault((on_host, in_guest), alias)
+    located = list(first.items())
+    for number, ((host_one, guest_one), one) in enumerate(located):
+        for (host_other, guest_other), other in located[:number]:
+            there, here = distance(host_one, host_other), distance(guest_one, guest_other)
+            if there != here:
+                yield f"{other} and {one} are {there} on the node and {here} in the guest"

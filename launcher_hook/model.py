@@ -7,7 +7,7 @@ from typing import Literal
 
 from launcher_hook.pci import PciAddress
 
-Layout = Literal["auto", "root-port", "root-bus"]
+Layout = Literal["auto", "root-port", "root-bus", "numa", "mirror"]
 Managed = Literal["yes", "no", "keep"]
 Companions = Literal["attach", "ignore"]
 
@@ -28,12 +28,15 @@ class Settings:
 
     Attributes:
         layout: ``auto`` is root-port on PCIe machines and root-bus on i440fx.
+        strict: Whether what a layout cannot keep (NUMA affinity, distances) is an error, and not a
+            warning.
         managed: libvirt's ``managed`` attribute; ``keep`` leaves that of an adopted hostdev.
         companions: Whether other functions of an allocated function's slot come along.
         slots: Guest address by device name, alias, host BDF or mdev UUID.
     """
 
     layout: Layout = "auto"
+    strict: bool = False
     managed: Managed = "yes"
     companions: Companions = "attach"
     slots: Mapping[str, PciAddress] = field(default_factory=dict)
@@ -231,6 +234,21 @@ class GuestController:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestNuma:
+    """How the guest's NUMA cells lie on the host.
+
+    Attributes:
+        cells: The vCPUs of each cell.
+        memory_nodes: The host nodes that a cell's memory is bound to, by cell.
+        pins: The host CPUs that a vCPU is pinned to.
+    """
+
+    cells: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    memory_nodes: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    pins: Mapping[int, frozenset[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class GuestTopology:
     """What a plan must know of the guest: everything in it that is not a passed-through device.
 
@@ -244,6 +262,7 @@ class GuestTopology:
             bound.
         ports_before_bridge: How many of those that wait get their port before libvirt adds a
             pcie-to-pci-bridge for the first conventional one; None where it adds none.
+        numa: Empty where it has not been asked for.
     """
 
     machine: Machine
@@ -253,6 +272,7 @@ class GuestTopology:
     waiting: int
     waiting_on_root: int
     ports_before_bridge: int | None = None
+    numa: GuestNuma = field(default_factory=GuestNuma)
 
 
 @dataclass(frozen=True, slots=True)

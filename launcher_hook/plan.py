@@ -8,12 +8,17 @@ guest's configuration, and libvirt has seen it.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from launcher_hook.distance import find_changed, guest_positions, host_positions
 from launcher_hook.errors import InputError, PlanError
+from launcher_hook.expander import Built, build_complexes
+from launcher_hook.hierarchy import plan_hierarchy
 from launcher_hook.model import (
     Assignment,
     GuestPlan,
     GuestTopology,
+    HostFacts,
     Layout,
     Machine,
     Placement,
@@ -24,13 +29,27 @@ from launcher_hook.model import (
 from launcher_hook.pci import PciAddress
 from launcher_hook.room import FIRST_INDEX, GuestRoom
 
+_OURS = (
+    "pcie-root-port",
+    "pcie-expander-bus",
+    "pcie-switch-upstream-port",
+    "pcie-switch-downstream-port",
+)
+_MOST_NAMED = 8
+"""Of the distances that are not kept: a node's devices have thousands."""
+
+_NOTHING_KNOWN = HostFacts()
+
 SlotKey = tuple[int, int, int]
 _Chosen = dict[str, tuple[PciAddress, str]]
 """Guest address and reason, by alias."""
 
 
 def plan_guest(
-    assignments: Sequence[Assignment], topology: GuestTopology, settings: Settings
+    assignments: Sequence[Assignment],
+    topology: GuestTopology,
+    settings: Settings,
+    facts: HostFacts = _NOTHING_KNOWN,
 ) -> GuestPlan:
     """Place every assigned device in the guest.
 
@@ -38,18 +57,20 @@ def plan_guest(
         assignments: In the order in which they are to be written; their aliases are unique.
         topology: The guest without them.
         settings: Layout and pins.
+        facts: Where the devices are on the node, for the layouts that ask.
 
     Returns:
-        Placements in the order of the assignments, and the root ports to be written.
+        Placements in the order of the assignments, and the controllers to be written.
 
     Raises:
         InputError: A pin names no device of this VM, or two; or a hostdev came with an address
             that another device has.
-        PlanError: A pin cannot be kept, or the devices do not fit.
+        PlanError: A pin cannot be kept, the devices do not fit, or the layout cannot keep what it
+            is for and the settings are strict.
     """
     pins = _resolve_pins(assignments, settings.slots)
     if topology.machine is Machine.OTHER:
-        return _left_to_libvirt(assignments, topology, pins)
+        return _left_to_libvirt(assignments, topology, pins, settings)
     layout = _layout(topology, settings.layout)
     chosen: _Chosen = {}
     owners = dict(topology.taken)
@@ -64,10 +85,25 @@ def plan_guest(
             room.pin(address, f"slots.{key}")
         chosen[alias] = (address, f"pinned by slots.{key}")
     _check_pinned_slots(chosen, pins, topology)
-    for group in _host_slots(assignments):
-        _place_group(group, chosen, room, layout)
-    ports = _plan_ports(room, chosen, topology)
-    return GuestPlan(tuple(_placements(assignments, chosen, topology)), ports, room.bridge_index())
+    slots = list(_host_slots(assignments))
+    built = Built()
+    warnings: list[str] = []
+    if layout in ("numa", "mirror"):
+        new = [slot for slot in slots if not any(a.alias in chosen for a in slot)]
+        hierarchy = plan_hierarchy(new, settings, topology.numa, facts)
+        warnings += hierarchy.warnings
+        for slot in hierarchy.left:
+            _place_group(slot, chosen, room, layout)
+        built = build_complexes(hierarchy.complexes, room)
+        for slot, address, why in built.slots:
+            chosen[slot[0].alias] = (address, f"{why}, host slot {_host_slot_name(slot)}")
+    for slot in slots:
+        _place_group(slot, chosen, room, layout)
+    controllers = _plan_controllers(room, built, chosen, topology)
+    placements = tuple(_placements(assignments, chosen, topology))
+    if layout == "mirror":
+        warnings += _changed_distances(placements, controllers, topology, facts, settings)
+    return GuestPlan(placements, controllers, room.bridge_index(), tuple(warnings))
 
 
 def _resolve_pins(
@@ -121,6 +157,7 @@ def _left_to_libvirt(
     assignments: Sequence[Assignment],
     topology: GuestTopology,
     pins: Mapping[str, tuple[str, PciAddress]],
+    settings: Settings,
 ) -> GuestPlan:
     for key, address in pins.values():
         raise PlanError(
@@ -137,13 +174,18 @@ def _left_to_libvirt(
         )
         for assignment in assignments
     )
-    return GuestPlan(tuple(placements), ())
+    lost = f"layout {settings.layout} is left to libvirt on machine {topology.machine_type!r}"
+    if settings.layout not in ("numa", "mirror"):
+        return GuestPlan(tuple(placements), ())
+    if settings.strict:
+        raise PlanError("strict", lost, "give the VM machine type q35, or write strict: false")
+    return GuestPlan(tuple(placements), (), warnings=(lost,))
 
 
 def _layout(topology: GuestTopology, layout: Layout) -> Layout:
     if layout == "auto":
         return "root-bus" if topology.machine is Machine.I440FX else "root-port"
-    if layout == "root-port" and topology.machine is Machine.I440FX:
+    if layout != "root-bus" and topology.machine is Machine.I440FX:
         raise PlanError(
             "layout",
             f"machine {topology.machine_type!r} has no PCIe root ports",
@@ -189,7 +231,7 @@ def _place_group(
     waiting = [a for a in group if a.alias not in chosen]
     if not waiting:
         return
-    host_slot = str(group[0].source).rpartition(".")[0] or str(group[0].source)
+    host_slot = _host_slot_name(group)
     if placed:
         slot, why = placed[0], f"beside {placed[0]}, host slot {host_slot}"
     else:
@@ -207,26 +249,31 @@ def _place_group(
         chosen[assignment.alias] = (address, why)
 
 
+def _host_slot_name(group: Sequence[Assignment]) -> str:
+    source = str(group[0].source)
+    return source.rpartition(".")[0] or source  # a mediated device's UUID has no dot
+
+
 def _new_slot(
     first: Assignment, host_slot: str, room: GuestRoom, layout: Layout
 ) -> tuple[PciAddress, str]:
-    slot = room.next_bus() if layout == "root-port" else room.next_root_slot()
+    on_root_bus = layout == "root-bus"
+    slot = room.next_root_slot() if on_root_bus else room.next_bus()
     if slot is None:
         raise PlanError(
             f"{first.source} ({first.alias})",
-            f"the guest has no free {'bus' if layout == 'root-port' else 'slot on bus 0'} for it "
+            f"the guest has no free {'slot on bus 0' if on_root_bus else 'bus'} for it "
             "that libvirt does not need for other devices",
             f"attach fewer devices{room.advice_when_full(layout)}",
         )
-    if layout == "root-port":
-        return slot, f"root port {slot.bus}, host slot {host_slot}"
-    return slot, f"root bus, host slot {host_slot}"
+    where = "root bus" if on_root_bus else f"root port {slot.bus}"
+    return slot, f"{where}, host slot {host_slot}"
 
 
-def _plan_ports(
-    room: GuestRoom, chosen: _Chosen, topology: GuestTopology
+def _plan_controllers(
+    room: GuestRoom, built: Built, chosen: _Chosen, topology: GuestTopology
 ) -> tuple[PlannedController, ...]:
-    """The new root ports, and those of an earlier pass, whose details KubeVirt has dropped."""
+    """The new controllers, and those of an earlier pass, whose details KubeVirt has dropped."""
     new = room.place_ports()
     if new is None:
         raise PlanError(
@@ -235,22 +282,61 @@ def _plan_ports(
             "fills the gap below them",
             "attach fewer devices, or pin to lower buses",
         )
-    places: dict[int, PciAddress | None] = dict(new)
-    for address, _ in chosen.values():
-        controller = topology.controllers.get(address.bus)
-        if (
-            controller is not None
-            and controller.index >= FIRST_INDEX  # below, it may be one of libvirt's own
-            and controller.model == "pcie-root-port"
-        ):
-            places[controller.index] = controller.address
-    functions = _functions_by_slot((*topology.taken, *(p for p in places.values() if p)))
-    return tuple(
-        PlannedController(
-            index, "pcie-root-port", places[index], _has_siblings(places[index], functions)
-        )
-        for index in sorted(places)
+    planned = {c.index: c for c in (*_earlier(chosen, topology), *built.controllers)}
+    planned |= {i: PlannedController(i, "pcie-root-port", place) for i, place in new.items()}
+    functions = _functions_by_slot(
+        (*topology.taken, *(c.address for c in planned.values() if c.address is not None))
     )
+    return tuple(
+        replace(planned[index], multifunction=_has_siblings(planned[index].address, functions))
+        for index in sorted(planned)
+    )
+
+
+def _earlier(chosen: _Chosen, topology: GuestTopology) -> Iterator[PlannedController]:
+    """The controllers above our devices that an earlier pass wrote.
+
+    Below FIRST_INDEX they may be libvirt's or the launcher's own.
+    """
+    buses = {address.bus for address, _ in chosen.values()}
+    seen: set[int] = set()
+    while buses:
+        seen |= buses
+        there = [topology.controllers[bus] for bus in buses if bus in topology.controllers]
+        for controller in there:
+            if controller.index >= FIRST_INDEX and controller.model in _OURS:
+                yield PlannedController(
+                    controller.index,
+                    controller.model,
+                    controller.address,
+                    bus_nr=controller.bus_nr,
+                    node=controller.node,
+                )
+        buses = {c.address.bus for c in there if c.address is not None} - seen
+
+
+def _changed_distances(
+    placements: Sequence[Placement],
+    controllers: Sequence[PlannedController],
+    topology: GuestTopology,
+    facts: HostFacts,
+    settings: Settings,
+) -> Iterator[str]:
+    """What the layout mirror could not keep."""
+    host = host_positions([p.assignment for p in placements], facts)
+    guest = guest_positions(placements, controllers, topology)
+    changed = list(find_changed(host, guest))
+    if changed and settings.strict:
+        raise PlanError(
+            "strict",
+            "; ".join(changed[:_MOST_NAMED]),
+            "give the VM NUMA cells for its devices' NUMA nodes, take out pins and let the "
+            "launcher give no addresses (feature gate PCINUMAAwareTopology), or write "
+            "strict: false",
+        )
+    yield from changed[:_MOST_NAMED]
+    if len(changed) > _MOST_NAMED:
+        yield f"and {len(changed) - _MOST_NAMED} more distances are not kept"
 
 
 def _functions_by_slot(addresses: Iterable[PciAddress]) -> Mapping[SlotKey, int]:

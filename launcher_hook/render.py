@@ -130,7 +130,8 @@ def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostd
 
 
 def _decide(root: Element, present: Sequence[PresentHostdev], inputs: Inputs) -> Decision:
-    topology = read_topology(root, inputs.where)
+    places = inputs.settings.layout in ("numa", "mirror")
+    topology = read_topology(root, inputs.where, with_numa=places)
     aliases = AliasBook(read_aliases(root))
     assigned = assign_devices(
         inputs.vmi.requests,
@@ -140,10 +141,10 @@ def _decide(root: Element, present: Sequence[PresentHostdev], inputs: Inputs) ->
         read_usb_aliases(root),
         frozenset(read_interface_sources(root, inputs.where)),
     )
-    facts = inputs.host.facts(assignment.source for assignment in assigned)
+    facts = inputs.host.facts((assignment.source for assignment in assigned), placing=places)
     assigned = add_companions(assigned, facts, inputs.settings, aliases)
     check_host(assigned, facts)
-    plan = plan_guest(assigned, topology, inputs.settings)
+    plan = plan_guest(assigned, topology, inputs.settings, facts)
     for placement in plan.placements:
         claimed = placement.assignment.name is not None or placement.assignment.present is not None
         unclaimed = not claimed and not placement.assignment.is_companion
@@ -156,4 +157,6 @@ def _decide(root: Element, present: Sequence[PresentHostdev], inputs: Inputs) ->
             placement.assignment.why,
             placement.why,
         )
+    for warning in plan.warnings:
+        log.warning("%s", warning)
     return Decision(plan, topology, facts)

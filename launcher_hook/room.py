@@ -17,6 +17,8 @@ tests/test_real_libvirt.py:
   a bridge, and when it is not there libvirt adds a bridge that moves everything.
 """
 
+from collections.abc import Iterator
+
 from launcher_hook.errors import PlanError
 from launcher_hook.model import PORT_MODELS, GuestController, GuestTopology, Layout, Machine
 from launcher_hook.pci import MAX_BUS, MAX_FUNCTION, MAX_SLOT, PciAddress
@@ -44,6 +46,10 @@ _FIRST_SLOT = 0x08
 _FIRST_PORT_SLOT = 0x10
 """Of our root ports: leaves libvirt 14 slots of eight ports."""
 
+_SPARE_BUSES = 32
+"""Buses that the guest's root bus keeps free below our expander buses, for ports that come later:
+virt-launcher adds up to 16 for hotplug."""
+
 _CONVENTIONAL = {"pci-bridge": 1, "pcie-to-pci-bridge": 1, "dmi-to-pci-bridge": 0}
 """Lowest slot of each bus that takes plain devices."""
 
@@ -60,13 +66,15 @@ class GuestRoom:
         self._topology = topology
         self._machine = topology.machine
         self._ours = set(ours)
-        self._new_ports: set[int] = set()
+        self._new_ports: set[int] = set()  # on the root bus
+        self._off_root: set[int] = set()  # our expander buses, and what is behind them
         highest = max(
             [0, *topology.controllers, *(address.bus for address in (*topology.taken, *ours))]
         )
         self._highest = highest
         numbers = (c.bus_nr for c in topology.controllers.values() if c.bus_nr is not None)
         self._end = min([MAX_BUS + 1, *numbers])
+        self._lowest_bus_nr = self._end
         gap = not topology.waiting_on_root and self._end >= FIRST_INDEX + _EXPANDER_ROOM
         self._first = FIRST_INDEX if gap else 1
         # An upper bound of what libvirt would use by itself.
@@ -218,40 +226,86 @@ class GuestRoom:
 
     def next_bus(self) -> PciAddress | None:
         """Give the one slot of a new root port's bus; None when there are no numbers left."""
-        index = max(self._first, self._highest_foreign + 1)
-        while index in self._new_ports:
-            index += 1
+        index = self._next_index()
         if index >= self._end:
             return None
         self._new_ports.add(index)
-        address = PciAddress(0, index, 0, 0)
+        return self.take(PciAddress(0, index, 0, 0))
+
+    def next_expander_bus(self) -> tuple[int, PciAddress] | None:
+        """Give the index of a new expander bus, and a slot of the root bus; None without room."""
+        index, slot = self._next_index(), next(self._slots_for_controllers(), None)
+        if index > MAX_BUS or slot is None:
+            return None
+        self._off_root.add(index)
+        return index, self.take(PciAddress(0, 0, slot, 0))
+
+    def next_index_behind(self) -> int | None:
+        """Give the index of a new controller behind an expander bus; None when there is none."""
+        index = self._next_index()
+        if index > MAX_BUS:
+            return None
+        self._off_root.add(index)
+        return index
+
+    def next_bus_nr(self, buses: int) -> int | None:
+        """Give an expander bus its bus number, from the top down.
+
+        KubeVirt 1.9 gives the same (pci-placement.go, assignBusNr): the first expander bus with
+        one port behind it is bus 254.
+
+        Args:
+            buses: Its own, and those behind it.
+
+        Returns:
+            None if the buses of the guest's root bus would not fit below it.
+        """
+        self._lowest_bus_nr -= buses
+        highest = max(self._highest_foreign, *self._off_root, *self._new_ports)
+        on_root = highest - len(self._off_root)  # gaps in the indexes are ports on the root bus
+        if on_root + _SPARE_BUSES >= self._lowest_bus_nr:
+            return None
+        return self._lowest_bus_nr
+
+    def take(self, address: PciAddress) -> PciAddress:
+        """Note that an address has its owner now."""
         self._ours.add(address)
         return address
+
+    def _next_index(self) -> int:
+        index = max(self._first, self._highest_foreign + 1)
+        while index in self._new_ports or index in self._off_root:
+            index += 1
+        return index
 
     def place_ports(self) -> dict[int, PciAddress] | None:
         """Give every new root port its place on the root bus, by index; None when it is full."""
         indexes = sorted(self._new_ports)
-        if not indexes:
+        if not indexes and not self._off_root:
             return {}
-        unwanted = {*_RESERVED[self._machine], *_AVOIDED[self._machine]}
-        closed = self._taken_root_slots() | self._foreign_slots() | unwanted
-        upward = range(_FIRST_PORT_SLOT, MAX_SLOT + 1)
-        downward = range(_FIRST_PORT_SLOT - 1, 0, -1)
         places = (
             PciAddress(0, 0, slot, function)
-            for slot in (*upward, *downward)
-            if slot not in closed
+            for slot in self._slots_for_controllers()
             for function in range(FUNCTIONS_A_SLOT)
         )
         placed = dict(zip(indexes, places, strict=False))
         slots = {place.slot for place in placed.values()}
-        if len(placed) < len(indexes) or not self._gap_fits(indexes[-1], slots):
+        if len(placed) < len(indexes) or not self._gap_fits(slots):
             return None
         return placed
 
-    def _gap_fits(self, highest: int, slots: set[int]) -> bool:
+    def _slots_for_controllers(self) -> Iterator[int]:
+        """The root bus's slots that our controllers may have, the best first."""
+        unwanted = {*_RESERVED[self._machine], *_AVOIDED[self._machine]}
+        closed = self._taken_root_slots() | self._foreign_slots() | unwanted
+        upward = range(_FIRST_PORT_SLOT, MAX_SLOT + 1)
+        downward = range(_FIRST_PORT_SLOT - 1, 0, -1)
+        return (slot for slot in (*upward, *downward) if slot not in closed)
+
+    def _gap_fits(self, slots: set[int]) -> bool:
         """Whether the root bus also has places for the ports with which libvirt fills the gaps."""
-        gaps = self._unplaced(highest) - len(self._new_ports)
+        ours = self._new_ports | self._off_root
+        gaps = self._unplaced(max(ours)) - len(ours)
         closed = self._taken_root_slots() | slots | set(_RESERVED[self._machine])
         free = MAX_SLOT + 1 - len(closed) - self._topology.waiting_on_root
         return gaps <= free * FUNCTIONS_A_SLOT
@@ -262,7 +316,7 @@ class GuestRoom:
         It counts the buses that it needs device by device; the first that needs conventional PCI
         makes it add a port and the bridge behind the ports of those before it.
         """
-        if not self._new_ports:
+        if not self._new_ports and not self._off_root:
             return None
         controllers = self._topology.controllers
         # A slot other than 0 on a bus that has no controller: libvirt makes it a bridge's, unless

@@ -8,9 +8,17 @@ from itertools import count
 from launcher_hook.domain.address import parse_number, read_address, read_guest_address
 from launcher_hook.domain.demand import Demand, read_demand
 from launcher_hook.domain.document import Element
+from launcher_hook.domain.numa import read_numa
 from launcher_hook.errors import InputError
 from launcher_hook.mdev import parse_mdev_uuid
-from launcher_hook.model import GuestController, GuestTopology, HostSource, Machine, PresentHostdev
+from launcher_hook.model import (
+    GuestController,
+    GuestNuma,
+    GuestTopology,
+    HostSource,
+    Machine,
+    PresentHostdev,
+)
 from launcher_hook.pci import MAX_BUS, PciAddress
 
 # docs/formatdomain: <os><type machine=>; an x86 guest without one is QEMU's "pc".
@@ -73,7 +81,9 @@ def guest_address(device: Element, place: str) -> PciAddress | None:
     return None if address is None else read_guest_address(address, f"{place}/address")
 
 
-def read_topology(root: Element, where: str = "domain XML") -> GuestTopology:
+def read_topology(
+    root: Element, where: str = "domain XML", *, with_numa: bool = False
+) -> GuestTopology:
     """Read what a plan must go round: everything but the hostdevs of ours.
 
     Raises:
@@ -112,6 +122,7 @@ def read_topology(root: Element, where: str = "domain XML") -> GuestTopology:
         waiting=demand.indexes,
         waiting_on_root=demand.root_slots,
         ports_before_bridge=demand.ports_before_bridge,
+        numa=read_numa(root, where) if with_numa else GuestNuma(),
     )
 
 

@@ -1,0 +1,207 @@
+"""What root complexes and switches a guest should have for its devices: the layouts ``numa`` and
+``mirror``. Pure; which index, bus number and slot each gets is decided in ``expander``.
+
+``numa`` gives each guest NUMA cell that has devices one root complex, and each host slot a port of
+it. ``mirror`` gives each root complex of the host one in the guest, and builds below it as many
+switches as it takes to keep every distance: what is behind one switch of the host (PIX) is behind
+one switch of the guest, what is further apart (PXB) is there as well. A switch of the host that
+has one of our devices behind it is a port in the guest: nothing tells the two apart.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TypeVar
+
+from launcher_hook.distance import Position, host_function, host_position
+from launcher_hook.errors import PlanError
+from launcher_hook.model import Assignment, GuestNuma, HostFacts, Settings
+from launcher_hook.numa import find_cell
+from launcher_hook.pci import PciAddress
+
+HostSlot = Sequence[Assignment]
+"""The devices that share a guest slot."""
+
+_Located = tuple[HostSlot, Position]
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A root port, or a downstream port of a switch.
+
+    Attributes:
+        devices: Those in the slot behind it; none where there is a switch.
+        switch: The downstream ports of the switch behind it.
+    """
+
+    devices: HostSlot = ()
+    switch: tuple["Port", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RootComplex:
+    """An expander bus of the guest.
+
+    Attributes:
+        cell: The guest NUMA cell that it belongs to; None for none.
+        ports: Root ports.
+        why: For people: what it stands for.
+    """
+
+    cell: int | None
+    ports: tuple[Port, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """What is to be built, and what could not be had.
+
+    Attributes:
+        left: Host slots that belong to no root complex of these: the guest's own has them.
+    """
+
+    complexes: tuple[RootComplex, ...]
+    left: tuple[HostSlot, ...]
+    warnings: tuple[str, ...]
+
+
+def plan_hierarchy(
+    slots: Sequence[HostSlot], settings: Settings, numa: GuestNuma, facts: HostFacts
+) -> Hierarchy:
+    """Decide which root complexes, switches and ports the devices need.
+
+    Args:
+        slots: In host address order.
+        settings: Its layout is numa or mirror.
+        numa: The guest's cells.
+        facts: Where the devices are on the node.
+
+    Raises:
+        PlanError: A device's NUMA node is no cell of the guest, and the settings are strict.
+    """
+    located: list[_Located] = []
+    left: list[HostSlot] = []
+    for slot in slots:
+        function = host_function(slot[0], facts)
+        if function is None:
+            left.append(slot)
+        else:
+            located.append((slot, host_position(function)))
+    nodes = sorted({position.node for _, position in located if position.node is not None})
+    cells = {node: find_cell(node, numa, facts.node_cpus) for node in nodes}
+    lost = [*_unplaced(left, facts), *_unmapped(located, cells, settings, numa)]
+    if lost and settings.strict:
+        raise PlanError("strict", "; ".join(lost), _HOW_TO_MAP)
+    if settings.layout == "numa":
+        mapped, unmapped = [], []
+        for slot, position in located:
+            cell = None if position.node is None else cells[position.node]
+            if cell is None:
+                unmapped.append(slot)
+            else:
+                mapped.append((slot, cell))
+        complexes = tuple(_cell_complexes(mapped))
+        left.extend(unmapped)
+    else:
+        complexes = tuple(_host_complexes(located, cells))
+    return Hierarchy(complexes, tuple(left), tuple(lost))
+
+
+_HOW_TO_MAP = (
+    "give the VM dedicated CPUs and memory of its devices' NUMA nodes (dedicatedCpuPlacement with "
+    "numa.guestMappingPassthrough) and let the node's /sys be read, or write strict: false"
+)
+
+
+def _unplaced(slots: Iterable[HostSlot], facts: HostFacts) -> Iterator[str]:
+    for slot in slots:
+        why = "the node has no such function" if facts.known else "the node's /sys is not known"
+        yield f"{_name(slot)}: it is behind a root port of the guest's own root bus: {why}"
+
+
+def _unmapped(
+    located: Iterable[_Located],
+    cells: Mapping[int, int | None],
+    settings: Settings,
+    numa: GuestNuma,
+) -> Iterator[str]:
+    """Devices whose NUMA node the guest does not have.
+
+    To a guest without cells all memory is equally near: only the layout that is about nothing else
+    complains then.
+    """
+    if not numa.cells and settings.layout != "numa":
+        return
+    for slot, position in located:
+        if position.node is None:
+            if settings.layout == "numa":
+                yield f"{_name(slot)}: its NUMA node is not known"
+        elif cells[position.node] is None:
+            guest = "no guest NUMA cell" if numa.cells else "no cell: the guest has no NUMA cells"
+            yield f"{_name(slot)}: host NUMA node {position.node} is {guest}"
+
+
+def _name(slot: HostSlot) -> str:
+    return f"{slot[0].source} ({slot[0].alias})"
+
+
+def _cell_complexes(mapped: Iterable[tuple[HostSlot, int]]) -> Iterator[RootComplex]:
+    by_cell: dict[int, list[HostSlot]] = defaultdict(list)
+    for slot, cell in mapped:
+        by_cell[cell].append(slot)
+    for cell, slots in sorted(by_cell.items()):
+        yield RootComplex(cell, tuple(Port(slot) for slot in slots), f"NUMA cell {cell}")
+
+
+def _host_complexes(
+    located: Sequence[_Located], cells: Mapping[int, int | None]
+) -> Iterator[RootComplex]:
+    for (root, node), within in _group(located, lambda p: (p.root, p.node)):
+        cell = None if node is None else cells[node]
+        by_port = _group(within, lambda position: position.bridges[0])
+        ports = tuple(_root_port(below) for _, below in by_port)
+        yield RootComplex(cell, ports, f"host root complex pci{root[0]:04x}:{root[1]:02x}")
+
+
+def _root_port(below: Sequence[_Located]) -> Port:
+    if len(below) == 1:
+        return Port(below[0][0])
+    return Port(switch=_switch(below))
+
+
+def _switch(below: Sequence[_Located]) -> tuple[Port, ...]:
+    """The downstream ports of the switch that all of these are behind.
+
+    One bridge behind the last that they share is a downstream port of that switch, and more are
+    another switch.
+    """
+    shared = _shared([position.bridges for _, position in below])
+    ports: list[Port] = []
+    for _, branch in _group(below, lambda position: position.bridges[shared : shared + 1]):
+        near = [located for located in branch if len(located[1].bridges) <= shared + 1]
+        far = [located for located in branch if len(located[1].bridges) > shared + 1]
+        ports.extend(Port(slot) for slot, _ in near)
+        if far:
+            ports.append(Port(switch=_switch(far)))
+    return tuple(ports)
+
+
+def _shared(chains: Sequence[tuple[PciAddress, ...]]) -> int:
+    """How many bridges, from the root bus down, all of the chains share."""
+    if len(chains) == 1:
+        return len(chains[0])
+    levels = zip(*chains, strict=False)
+    return sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+
+
+def _group(
+    located: Iterable[_Located], key: Callable[[Position], _Key]
+) -> list[tuple[_Key, list[_Located]]]:
+    """Group by a key, in the order in which the keys come."""
+    groups: dict[_Key, list[_Located]] = {}
+    for one in located:
+        groups.setdefault(key(one[1]), []).append(one)
+    return list(groups.items())

@@ -1,0 +1,145 @@
+"""What a layout made of a node, looked at in what libvirt read back and in the node's ``/sys``.
+
+Distances are worked out here a second time and in another way than in ``launcher_hook.distance``:
+by the real paths of ``/sys`` and the steps of a guest path.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cases import CASES
+from libvirt_trials import Trial, trial
+from lxml import etree
+from nodes import Node
+
+from launcher_hook.env import parse_allocations
+from launcher_hook.model import Layout, Settings
+from launcher_hook.render import Inputs
+from launcher_hook.sysfs import HostTree
+
+LAYOUTS: tuple[Layout, ...] = ("root-port", "numa", "mirror")
+KEEPS_NODES = ("numa", "mirror")
+
+_NUMA = """
+<domain>
+  <vcpu>8</vcpu>
+  <cpu><topology sockets="1" cores="8" threads="1"/>
+    <numa>
+      <cell id="0" cpus="0-3" memory="2097152" unit="KiB"/>
+      <cell id="1" cpus="4-7" memory="2097152" unit="KiB"/>
+    </numa>
+  </cpu>
+  <numatune>
+    <memory mode="strict" nodeset="0,1"/>
+    <memnode cellid="0" mode="strict" nodeset="0"/>
+    <memnode cellid="1" mode="strict" nodeset="1"/>
+  </numatune>
+</domain>
+"""
+
+
+def two_cells() -> bytes:
+    """A launcher's domain without passed-through devices, with two NUMA cells on nodes 0 and 1."""
+    domain = etree.fromstring((CASES / "stock-sidecar" / "domain.xml").read_bytes())
+    for hostdev in domain.findall("devices/hostdev"):
+        hostdev.getparent().remove(hostdev)
+    for tag in ("vcpu", "cpu", "numatune"):
+        for old in domain.findall(tag):
+            domain.remove(old)
+    domain.extend(etree.fromstring(_NUMA))
+    return etree.tostring(domain)
+
+
+def topology_trial(node: Node, layout: Layout, root: Path, domain: bytes | None = None) -> Trial:
+    """A node's allocation, rendered."""
+    if not root.exists():
+        node.build(root)
+    inputs = Inputs(
+        domain_xml=domain or two_cells(),
+        where=node.name,
+        allocations=parse_allocations({"PCI_RESOURCE_EXAMPLE": node.allocated}),
+        host=HostTree(root),
+        settings=Settings(layout=layout),
+    )
+    return trial(f"{node.name}, {layout}", inputs)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where a function is, by somebody who looks at the machine."""
+
+    node: str
+    root: str
+    steps: tuple[str, ...]
+
+
+def on_host(root: Path, bdf: str) -> Seen:
+    """A function by its directory: ``devices/pci0000:15/0000:15:01.0/.../0000:18:00.0``."""
+    directory = (root / "bus/pci/devices" / bdf).resolve()
+    complex_, *steps = directory.relative_to((root / "devices").resolve()).parts
+    return Seen((directory / "numa_node").read_text().strip(), complex_, tuple(steps))
+
+
+def in_guest(xml: bytes) -> dict[str, Seen]:
+    """Each passed-through function of a domain, by its host BDF."""
+    devices = etree.fromstring(xml).find("devices")
+    controllers = {int(c.get("index")): c for c in devices.findall("controller[@type='pci']")}
+    found = {}
+    for hostdev in devices.findall("hostdev[@type='pci']"):
+        source = hostdev.find("source/address")
+        bdf = "{:04x}:{:02x}:{:02x}.{:x}".format(*_numbers(source))
+        steps: list[str] = []
+        above = hostdev
+        while True:
+            _, bus, slot, function = _numbers(above.find("address"))
+            steps.insert(0, f"{slot:02x}.{function}")
+            above = controllers[bus]
+            if above.get("model") in ("pcie-root", "pci-root", "pcie-expander-bus"):
+                break
+        node = above.findtext("target/node") or "-1"
+        found[bdf] = Seen(node, f"bus {above.get('index')}", tuple(steps))
+    return found
+
+
+def _numbers(address: etree._Element) -> list[int]:
+    return [int(address.get(key, "0"), 0) for key in ("domain", "bus", "slot", "function")]
+
+
+def apart(one: Seen, other: Seen) -> str:
+    """What ``nvidia-smi topo -m`` would say of two functions."""
+    if one.node != other.node:
+        return "SYS"
+    if one.root != other.root:
+        return "NODE"
+    if _slot(one) == _slot(other):
+        return "PIX"  # one device
+    left, right = list(one.steps[:-1]), list(other.steps[:-1])
+    if not left or not right or left[0] != right[0]:
+        return "PHB"
+    while left and right and left[0] == right[0]:
+        del left[0], right[0]
+    return "PXB" if len(left) > 1 or len(right) > 1 else "PIX"
+
+
+def _slot(seen: Seen) -> tuple[str, ...]:
+    return (*seen.steps[:-1], seen.steps[-1].rpartition(".")[0])
+
+
+def changed_distances(host: dict[str, Seen], guest: dict[str, Seen]) -> list[str]:
+    """Pairs that are another distance apart in the guest. Empty is good."""
+    names = sorted(guest)
+    return [
+        f"{a} and {b}: {apart(host[a], host[b])} -> {apart(guest[a], guest[b])}"
+        for a in names
+        for b in names
+        if a < b and apart(host[a], host[b]) != apart(guest[a], guest[b])
+    ]
+
+
+def changed_nodes(host: dict[str, Seen], guest: dict[str, Seen]) -> list[str]:
+    """Functions whose cell is not that of their node; here cell N is node N. Empty is good."""
+    return [
+        f"{bdf}: node {host[bdf].node} -> cell {seen.node}"
+        for bdf, seen in guest.items()
+        if host[bdf].node != seen.node
+    ]

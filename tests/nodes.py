@@ -99,9 +99,7 @@ def sriov() -> Node:
     numa = 0
     ports = [bridge("0000:3a:00.0", numa=numa), bridge("0000:3a:02.0", numa=numa)]
     switch = [bridge("0000:3b:00.0", numa=numa, parent=ports[0].bdf)]
-    switch += [
-        bridge(f"0000:3c:{n:02x}.0", numa=numa, parent="0000:3b:00.0") for n in range(2)
-    ]
+    switch += [bridge(f"0000:3c:{n:02x}.0", numa=numa, parent="0000:3b:00.0") for n in range(2)]
     pf = HostDevice(
         "0000:3d:00.0", 0x15B3, 0x101D, 0x020000, next(_GROUPS), numa, "mlx5_core", "0000:3c:00.0"
     )

@@ -4,11 +4,14 @@ Distances are worked out here a second time and in another way than in ``launche
 by the real paths of ``/sys`` and the steps of a guest path.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cases import CASES
-from libvirt_trials import Trial, trial
+from launcher_passes import next_pass
+from libvirt_driver import LibvirtDriver, LibvirtRefusedError, moved
+from libvirt_trials import Trial, faults_of, misplaced, trial
 from lxml import etree
 from nodes import Node
 
@@ -62,6 +65,73 @@ def topology_trial(node: Node, layout: Layout, root: Path, domain: bytes | None 
         settings=Settings(layout=layout),
     )
     return trial(f"{node.name}, {layout}", inputs)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a layout made of a node, in one libvirt; a list of faults each, empty is good.
+
+    Attributes:
+        refused: libvirt's words, if it would not define it.
+        other: Others that moved, ours that are not where planned, a second render that differs.
+        passes: What differs in a launcher's second and third pass.
+        distances: Pairs that are another distance apart; the layout mirror promises none.
+        nodes: Functions in another cell; the layouts numa and mirror promise none.
+    """
+
+    functions: int
+    controllers: int
+    refused: str = ""
+    other: Sequence[str] = ()
+    passes: Sequence[str] = ()
+    distances: Sequence[str] = ()
+    nodes: Sequence[str] = ()
+
+    def faults(self, layout: Layout) -> list[str]:
+        """What the layout has promised and not kept."""
+        return [
+            *filter(None, [self.refused]),
+            *self.other,
+            *self.passes,
+            *(self.distances if layout == "mirror" else ()),
+            *(self.nodes if layout in KEEPS_NODES else ()),
+        ]
+
+
+def try_topology(node: Node, layout: Layout, libvirt: LibvirtDriver, root: Path) -> Outcome:
+    """Render a node's allocation, define it, and look at what libvirt made of it."""
+    t = topology_trial(node, layout, root)
+    plan = t.rendered.decision.plan
+    answer, reference = libvirt.read_back_all([t.ours, t.reference])
+    assert isinstance(reference, bytes), reference
+    size = (len(plan.placements), len(plan.controllers))
+    if isinstance(answer, LibvirtRefusedError):
+        return Outcome(*size, refused=str(answer))
+    guest = in_guest(answer)
+    host = {bdf: on_host(root, bdf) for bdf in guest}
+    return Outcome(
+        *size,
+        other=faults_of(t, reference, answer),
+        passes=list(_changes_over_passes(t, answer, libvirt)),
+        distances=changed_distances(host, guest),
+        nodes=changed_nodes(host, guest),
+    )
+
+
+def _changes_over_passes(first: Trial, answer: bytes, libvirt: LibvirtDriver) -> Iterator[str]:
+    """Go on from libvirt's answer as a launcher does; only the third pass brings spare ports."""
+    sent, planned = first.ours, in_guest(answer)
+    for number, spare_ports in ((2, 0), (3, 3)):
+        t = first.next(next_pass(sent, answer, spare_ports))
+        (again,) = libvirt.read_back_all([t.ours])
+        if isinstance(again, LibvirtRefusedError):
+            yield f"{t.name}: pass {number}: {again}"
+            return
+        lines = [*moved(answer, again), *misplaced(t, again)]
+        yield from (f"{t.name}: pass {number}: {line}" for line in lines)
+        if in_guest(again) != planned:
+            yield f"{t.name}: pass {number}: {in_guest(again)}, not {planned}"
+        sent, answer = t.ours, again
 
 
 @dataclass(frozen=True)

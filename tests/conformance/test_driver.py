@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import chroot
 import pytest
 from cases import shared_domains
 from corpus import read_sources
@@ -19,15 +18,18 @@ from libvirt_driver import (
 )
 from libvirt_trials import Trial, faults_of, trial
 from lxml import etree
+from nodes import hgx
 from tables import write_table
 
 from launcher_hook.env import parse_allocations
 from launcher_hook.errors import HookError
 from launcher_hook.model import Layout, Machine, Settings
 from launcher_hook.render import Inputs
+from launcher_hook.sysfs import HostTree
 
 FUNCTIONS = {
     1: "0000:a6:00.0",
+    16: hgx().allocated,
     8: ",".join(f"0000:a6:00.{n}" for n in range(4))
     + ","
     + ",".join(f"0000:{bus:02x}:00.0" for bus in range(0xA8, 0xAC)),
@@ -63,25 +65,20 @@ def report() -> Iterator[dict[tuple[str, str, int], Tally]]:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["machine", chroot.SUITE])
-def driver(request: pytest.FixtureRequest) -> Iterator[LibvirtDriver]:
-    if request.param == "machine":
-        yield request.getfixturevalue("libvirt")
-        return
-    if os.geteuid() != 0 or not chroot.is_there():
-        reason = "the second libvirt is not here (root: make conformance)"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    with LibvirtDriver(prefix=chroot.enter(), base=chroot.ROOT) as second:
-        yield second
-
-
-@pytest.mark.parametrize(("count", "layout"), [(1, "auto"), (8, "auto"), (8, "root-bus")])
+@pytest.mark.parametrize(
+    ("count", "layout"), [(1, "auto"), (8, "auto"), (8, "root-bus"), (16, "mirror")]
+)
 def test_a_real_libvirt_defines_ours_as_planned_and_moves_nothing_else(
-    driver: LibvirtDriver, count: int, layout: Layout, report: dict[tuple[str, str, int], Tally]
+    driver: LibvirtDriver,
+    count: int,
+    layout: Layout,
+    report: dict[tuple[str, str, int], Tally],
+    tmp_path: Path,
 ) -> None:
     version = ".".join(map(str, driver.version))
     tally = report.setdefault((version, layout, count), Tally())
-    trials = list(trials_of(files_for(version), FUNCTIONS[count], layout))
+    host = HostTree(hgx().build(tmp_path / "sys") if layout == "mirror" else None)
+    trials = list(trials_of(files_for(version), FUNCTIONS[count], layout, host))
     tally.domains = len(trials)
     whole = driver.read_back_all([for_this_machine(t.inputs.domain_xml) for t in trials])
     references = driver.read_back_all([t.reference for t in trials])
@@ -109,7 +106,9 @@ def files_for(version: str) -> list[Path]:
     return [*corpus, *shared_domains()]
 
 
-def trials_of(files: Sequence[Path], functions: str, layout: Layout) -> Iterator[Trial]:
+def trials_of(
+    files: Sequence[Path], functions: str, layout: Layout, host: HostTree
+) -> Iterator[Trial]:
     for file in files:
         try:
             root = etree.parse(file).getroot()
@@ -121,6 +120,7 @@ def trials_of(files: Sequence[Path], functions: str, layout: Layout) -> Iterator
             domain_xml=file.read_bytes(),
             where=file.name,
             allocations=parse_allocations({"PCI_RESOURCE_X": functions}),
+            host=host,
             settings=Settings(layout=layout),
         )
         try:

@@ -150,9 +150,36 @@ def find_changed(
         in_guest = guest[alias]
         if on_host is not None and in_guest is not None:
             first.setdefault((on_host, in_guest), alias)
-    located = list(first.items())
-    for number, ((host_one, guest_one), one) in enumerate(located):
-        for (host_other, guest_other), other in located[:number]:
+    groups: dict[tuple[_Port, _Port], list[_Located]] = {}
+    for (on_host, in_guest), alias in first.items():
+        ports = (_port(on_host), _port(in_guest))
+        groups.setdefault(ports, []).append((alias, on_host, in_guest))
+    seen: list[tuple[tuple[_Port, _Port], list[_Located]]] = []
+    for ports, group in groups.items():
+        for other_ports, others in seen:
+            # Behind different root ports all pairs are as far apart as one pair is.
+            differ = ports[0] != other_ports[0] and ports[1] != other_ports[1]
+            if not differ or next(_changed(others[:1], group[:1]), None) is not None:
+                yield from _changed(others, group)
+        for number, one in enumerate(group):
+            yield from _changed(group[:number], [one])
+        seen.append((ports, group))
+
+
+_Port = tuple[tuple[int, int], int | None, PciAddress]
+"""A root port: host bridge, NUMA node, address."""
+
+_Located = tuple[str, Position, Position]
+"""Alias, position on the host, position in the guest."""
+
+
+def _port(position: Position) -> _Port:
+    return (position.root, position.node, position.bridges[0])
+
+
+def _changed(ones: Sequence[_Located], others: Sequence[_Located]) -> Iterator[str]:
+    for one, host_one, guest_one in ones:
+        for other, host_other, guest_other in others:
             there, here = distance(host_one, host_other), distance(guest_one, guest_other)
             if there != here:
-                yield f"{other} and {one} are {there} on the node and {here} in the guest"
+                yield f"{one} and {other} are {there} on the node and {here} in the guest"

@@ -2,11 +2,20 @@
 
 from lxml import etree
 
+_MODELS = (
+    "pcie-root-port",
+    "pcie-expander-bus",
+    "pcie-switch-upstream-port",
+    "pcie-switch-downstream-port",
+    "pcie-to-pci-bridge",
+)
+
 
 def canonical_without_ours(xml: bytes, original: bytes) -> str:
     """Canonical XML less PCI and mdev hostdevs, less the controllers that were not there before.
 
-    Only root ports may be new, and a pcie-to-pci-bridge where libvirt would add one by itself.
+    Only what carries our devices may be new (root ports, expander buses, switches), and a
+    pcie-to-pci-bridge where libvirt would add one by itself.
 
     A root port of an earlier pass that carries one of those hostdevs may be completed, so its
     target and ``multifunction`` are left out; its index, model and address are not.
@@ -40,8 +49,7 @@ def canonical_without_ours(xml: bytes, original: bytes) -> str:
 
 
 def _ports(root: etree._Element) -> list[etree._Element]:
-    models = ("pcie-root-port", "pcie-to-pci-bridge")
-    return [c for c in root.iterfind("./devices/controller") if c.get("model") in models]
+    return [c for c in root.iterfind("./devices/controller") if c.get("model") in _MODELS]
 
 
 def _port_indexes(root: etree._Element) -> set[str | None]:

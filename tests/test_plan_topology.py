@@ -1,0 +1,425 @@
+"""The layouts numa and mirror: expander buses, switches, bus numbers, and what cannot be kept."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher_hook.distance import distance, guest_positions, host_positions
+from launcher_hook.errors import PlanError
+from launcher_hook.model import (
+    Assignment,
+    GuestController,
+    GuestNuma,
+    GuestPlan,
+    GuestTopology,
+    HostFacts,
+    HostFunction,
+    Layout,
+    Machine,
+    PlannedController,
+    PresentHostdev,
+    Settings,
+)
+from launcher_hook.pci import PciAddress
+from launcher_hook.plan import plan_guest
+
+TWO_CELLS = GuestNuma(
+    cells={0: frozenset(range(4)), 1: frozenset(range(4, 8))},
+    memory_nodes={0: frozenset({0}), 1: frozenset({1})},
+)
+Q35 = GuestTopology(Machine.Q35, "q35", {}, {}, waiting=8, waiting_on_root=0, numa=TWO_CELLS)
+PORT, SWITCH = "0000:15:01.0", ("0000:15:01.0", "0000:16:00.0")
+
+
+def address(bdf: str) -> PciAddress:
+    return PciAddress.parse(bdf)
+
+
+def function(bdf: str, *bridges: str, numa: int | None = 0) -> HostFunction:
+    return HostFunction(address(bdf), numa_node=numa, bridges=tuple(map(address, bridges)))
+
+
+def device(bdf: str, at: str | None = None, **others: object) -> Assignment:
+    alias = f"ua-{bdf.replace(':', '-').replace('.', '-')}"
+    present = PresentHostdev(address(bdf), alias, address(at)) if at else None
+    return replace(Assignment(address(bdf), alias, "test", present=present), **others)  # type: ignore[arg-type]
+
+
+def plan(
+    functions: Sequence[HostFunction],
+    layout: Layout,
+    topology: GuestTopology = Q35,
+    devices: Sequence[Assignment] | None = None,
+    **settings: object,
+) -> GuestPlan:
+    facts = HostFacts(True, {f.address: f for f in functions})
+    assigned = devices or [device(str(f.address)) for f in functions]
+    return plan_guest(assigned, topology, Settings(layout=layout, **settings), facts)  # type: ignore[arg-type]
+
+
+def tree(planned: GuestPlan) -> list[str]:
+    """A line a controller: index, model, where it sits; of an expander bus, number and cell."""
+    lines = []
+    for c in planned.controllers:
+        more = f" {c.bus_nr}@{c.node}" if c.model == "pcie-expander-bus" else ""
+        plus = "+" if c.multifunction else ""
+        lines.append(f"{c.index} {c.model.removeprefix('pcie-')} {str(c.address)[5:]}{plus}{more}")
+    return lines
+
+
+def places(planned: GuestPlan) -> dict[str, str]:
+    return {str(p.assignment.source): str(p.guest_address) for p in planned.placements}
+
+
+GPUS = [
+    function("0000:17:00.0", PORT),
+    function("0000:18:00.0", "0000:15:03.0"),
+    function("0000:98:00.0", "0000:97:01.0", numa=1),
+]
+
+
+def test_each_cell_has_an_expander_bus_with_a_root_port_for_each_host_slot() -> None:
+    planned = plan(GPUS, "numa")
+    assert tree(planned) == [
+        "24 expander-bus 00:10.0 253@0",
+        "25 root-port 18:00.0",
+        "26 root-port 18:01.0",
+        "27 expander-bus 00:11.0 251@1",
+        "28 root-port 1b:00.0",
+    ]
+    assert places(planned) == {
+        "0000:17:00.0": "0000:19:00.0",
+        "0000:18:00.0": "0000:1a:00.0",
+        "0000:98:00.0": "0000:1c:00.0",
+    }
+    assert planned.warnings == ()
+
+
+def test_the_first_expander_bus_with_one_port_is_bus_254() -> None:
+    assert tree(plan(GPUS[:1], "numa"))[0] == "24 expander-bus 00:10.0 254@0"
+
+
+def test_functions_of_a_slot_share_a_port_and_vfs_have_one_each() -> None:
+    functions = [function(f"0000:17:00.{n}", PORT) for n in range(4)]
+    devices = [device(str(f.address), own_slot=f.address.function > 1) for f in functions]
+    planned = plan(functions, "numa", devices=devices)
+    assert places(planned) == {
+        "0000:17:00.0": "0000:19:00.0",
+        "0000:17:00.1": "0000:19:00.1",
+        "0000:17:00.2": "0000:1a:00.0",
+        "0000:17:00.3": "0000:1b:00.0",
+    }
+    assert [p.multifunction for p in planned.placements] == [True, False, False, False]
+
+
+def test_a_device_of_another_node_is_left_on_the_root_bus_with_a_warning() -> None:
+    planned = plan([*GPUS, function("0000:c8:00.0", "0000:c7:01.0", numa=2)], "numa")
+    assert places(planned)["0000:c8:00.0"] == "0000:18:00.0"
+    assert tree(planned)[0] == "24 root-port 00:12.0"
+    assert planned.warnings == (
+        "0000:c8:00.0 (ua-0000-c8-00-0): host NUMA node 2 is no guest NUMA cell",
+    )
+
+
+@pytest.mark.parametrize("layout", ["numa", "mirror"])
+def test_strict_is_an_error_where_a_node_is_no_cell(layout: Layout) -> None:
+    with pytest.raises(
+        PlanError,
+        match=r"strict: 0000:c8:00.0 \(ua-0000-c8-00-0\): host NUMA node 2 is no guest NUMA cell; "
+        r"give the VM dedicated CPUs and memory of its devices' NUMA nodes .*guestMappingPassthrou",
+    ):
+        plan([function("0000:c8:00.0", "0000:c7:01.0", numa=2)], layout, strict=True)
+
+
+def test_numa_says_that_the_guest_has_no_cells() -> None:
+    planned = plan(GPUS[:1], "numa", replace(Q35, numa=GuestNuma()))
+    assert "host NUMA node 0 is no cell: the guest has no NUMA cells" in planned.warnings[0]
+    assert tree(planned) == ["24 root-port 00:10.0"]
+
+
+def test_numa_says_that_the_node_does_not_tell() -> None:
+    planned = plan([function("0000:17:00.0", PORT, numa=None)], "numa")
+    assert planned.warnings == ("0000:17:00.0 (ua-0000-17-00-0): its NUMA node is not known",)
+
+
+@pytest.mark.parametrize("layout", ["numa", "mirror"])
+def test_without_a_node_devices_are_behind_root_ports_with_a_warning(layout: Layout) -> None:
+    planned = plan_guest([device("0000:17:00.0")], Q35, Settings(layout=layout))
+    assert tree(planned) == ["24 root-port 00:10.0"]
+    assert "the node's /sys is not known" in planned.warnings[0]
+
+
+def test_a_mediated_device_is_placed_where_its_parent_is() -> None:
+    uuid = "aa618089-8b16-4d01-a136-25a0f3c73123"
+    gpu = GPUS[2]
+    facts = HostFacts(True, {gpu.address: gpu}, {uuid: True}, {uuid: gpu.address})
+    assigned = [Assignment(uuid, "ua-gpu-v", "test", own_slot=True)]
+    planned = plan_guest(assigned, Q35, Settings(layout="numa"), facts)
+    assert tree(planned) == ["24 expander-bus 00:10.0 254@1", "25 root-port 18:00.0"]
+
+
+# mirror
+
+
+def test_devices_of_one_switch_are_behind_one_switch() -> None:
+    planned = plan(
+        [
+            function("0000:18:00.0", *SWITCH, "0000:17:00.0"),
+            function("0000:19:00.0", *SWITCH, "0000:17:01.0"),
+            function("0000:25:00.0", "0000:15:03.0"),
+        ],
+        "mirror",
+    )
+    assert tree(planned) == [
+        "24 expander-bus 00:10.0 250@0",
+        "25 root-port 18:00.0",
+        "26 switch-upstream-port 19:00.0",
+        "27 switch-downstream-port 1a:00.0",
+        "28 switch-downstream-port 1a:01.0",
+        "29 root-port 18:01.0",
+    ]
+    assert list(places(planned).values()) == ["0000:1b:00.0", "0000:1c:00.0", "0000:1d:00.0"]
+
+
+def test_a_switch_with_one_device_behind_it_is_a_port() -> None:
+    planned = plan([function("0000:18:00.0", *SWITCH, "0000:17:00.0")], "mirror")
+    assert tree(planned) == ["24 expander-bus 00:10.0 254@0", "25 root-port 18:00.0"]
+
+
+def test_a_device_further_down_stays_further_down() -> None:
+    deep = ("0000:17:02.0", "0000:1c:00.0", "0000:1d:00.0")
+    planned = plan(
+        [
+            function("0000:18:00.0", *SWITCH, "0000:17:00.0"),
+            function("0000:1e:00.0", *SWITCH, *deep),
+        ],
+        "mirror",
+    )
+    assert [line.split()[1] for line in tree(planned)] == [
+        "expander-bus",
+        "root-port",
+        "switch-upstream-port",
+        "switch-downstream-port",
+        "switch-downstream-port",
+        "switch-upstream-port",
+        "switch-downstream-port",
+    ]
+
+
+def test_each_host_bridge_has_an_expander_bus() -> None:
+    planned = plan([*GPUS, function("0000:38:00.0", "0000:37:01.0")], "mirror")
+    buses = [line for line in tree(planned) if "expander" in line]
+    assert buses == [
+        "24 expander-bus 00:10.0 253@0",
+        "27 expander-bus 00:11.0 251@0",
+        "29 expander-bus 00:12.0 249@1",
+    ]
+
+
+def test_distances_that_the_guest_cannot_have_are_said() -> None:
+    planned = plan(GPUS, "mirror", replace(Q35, numa=GuestNuma()))
+    assert planned.warnings == (
+        "ua-0000-17-00-0 and ua-0000-98-00-0 are SYS on the node and NODE in the guest",
+        "ua-0000-18-00-0 and ua-0000-98-00-0 are SYS on the node and NODE in the guest",
+    )
+    with pytest.raises(PlanError, match="are SYS on the node and NODE in the guest; .*give the VM"):
+        plan(GPUS, "mirror", replace(Q35, numa=GuestNuma()), strict=True)
+
+
+def test_only_the_first_of_many_distances_are_named() -> None:
+    many = [
+        function(f"0000:{n:02x}:00.0", f"0000:{n - 1:02x}:01.0", numa=n % 2) for n in range(1, 9)
+    ]
+    planned = plan(many, "mirror", replace(Q35, numa=GuestNuma()))
+    assert len(planned.warnings) == 9
+    assert planned.warnings[-1] == "and 8 more distances are not kept"
+
+
+def test_a_guest_without_cells_keeps_the_distances_of_one_socket() -> None:
+    planned = plan(GPUS[:2], "mirror", replace(Q35, numa=GuestNuma()), strict=True)
+    assert planned.warnings == ()
+
+
+def test_a_pin_goes_before_the_host_s_tree() -> None:
+    planned = plan(GPUS, "mirror", slots={"0000:17:00.0": address("0000:40:00.0")})
+    assert places(planned)["0000:17:00.0"] == "0000:40:00.0"
+    assert any("PHB on the node and SYS in the guest" in warning for warning in planned.warnings)
+
+
+# What is there already
+
+
+def controllers(planned: GuestPlan) -> dict[int, GuestController]:
+    """As they come back in the next pass."""
+    return {
+        c.index: GuestController(c.index, c.model, c.address, c.bus_nr, c.node)
+        for c in planned.controllers
+    }
+
+
+@pytest.mark.parametrize("layout", ["numa", "mirror"])
+def test_a_later_pass_writes_the_same_controllers_again(layout: Layout) -> None:
+    first = plan(GPUS, layout)
+    taken = {c.address: f"controller {c.index}" for c in first.controllers if c.address}
+    devices = [device(str(p.assignment.source), at=str(p.guest_address)) for p in first.placements]
+    later = replace(Q35, controllers=controllers(first), taken=taken, waiting=0)
+    again = plan(GPUS, layout, later, devices)
+    assert again.controllers == first.controllers
+    assert places(again) == places(first)
+
+
+def test_what_the_launcher_has_placed_is_adopted() -> None:
+    # KubeVirt 1.9 with PCINUMAAwareTopology: its indexes begin at 1.
+    there = {
+        1: GuestController(1, "pcie-expander-bus", None, bus_nr=253, node=0),
+        2: GuestController(2, "pcie-root-port", address("0000:01:00.0")),
+        3: GuestController(3, "pcie-root-port", address("0000:01:01.0")),
+    }
+    topology = replace(Q35, controllers=there, waiting_on_root=1)
+    devices = [
+        device("0000:17:00.0", at="0000:02:00.0"),
+        device("0000:18:00.0", at="0000:03:00.0"),
+    ]
+    planned = plan(GPUS[:2], "numa", topology, devices)
+    assert planned.controllers == ()
+    assert places(planned) == {"0000:17:00.0": "0000:02:00.0", "0000:18:00.0": "0000:03:00.0"}
+
+
+def test_a_new_expander_bus_goes_below_those_that_are_there() -> None:
+    there = {1: GuestController(1, "pcie-expander-bus", address("0000:00:02.0"), 200, 0)}
+    planned = plan(GPUS[:1], "numa", replace(Q35, controllers=there))
+    assert tree(planned)[0].endswith("198@0")
+
+
+# What does not fit
+
+
+@pytest.mark.parametrize("layout", ["numa", "mirror"])
+def test_i440fx_has_no_expander_buses(layout: Layout) -> None:
+    topology = replace(Q35, machine=Machine.I440FX, machine_type="pc")
+    with pytest.raises(
+        PlanError, match="layout: machine 'pc' has no PCIe root ports; write layout"
+    ):
+        plan(GPUS, layout, topology)
+
+
+def test_a_machine_that_libvirt_lays_out_says_that_the_layout_is_not_kept() -> None:
+    topology = replace(Q35, machine=Machine.OTHER, machine_type="s390-ccw-virtio")
+    lost = "layout mirror is left to libvirt on machine 's390-ccw-virtio'"
+    assert plan(GPUS, "mirror", topology).warnings == (lost,)
+    with pytest.raises(PlanError, match=f"strict: {lost}; give the VM machine type q35"):
+        plan(GPUS, "mirror", topology, strict=True)
+
+
+def test_more_ports_than_slots_share_slots() -> None:
+    functions = [
+        function(f"0000:{n:02x}:00.0", f"0000:00:{n % 32:02x}.{n // 32}") for n in range(1, 40)
+    ]
+    planned = plan(functions, "numa")
+    ports = [c for c in planned.controllers if c.model == "pcie-root-port"]
+    assert str(ports[31].address) == "0000:18:1f.0"
+    assert str(ports[32].address) == "0000:18:00.1"
+    assert [c.multifunction for c in ports[:8]] == [True] * 7 + [False]
+
+
+def test_too_many_buses_are_refused_with_what_to_do() -> None:
+    functions = [
+        function(f"0000:{n:02x}:00.0", f"0000:00:{n % 32:02x}.{n // 32}") for n in range(1, 220)
+    ]
+    with pytest.raises(
+        PlanError,
+        match="layout: NUMA cell 0: the guest has no bus numbers for the buses behind it; attach "
+        "fewer devices, or write layout: root-port",
+    ):
+        plan(functions, "numa")
+
+
+def test_a_tree_that_is_deeper_than_there_are_buses_is_refused() -> None:
+    # Each switch has a device and the next switch behind it.
+    functions, above = [], [PORT]
+    for n in range(90):
+        up, down, side = (f"0001:{(n * 2 + k) % 256:02x}:{n // 128:02x}.0" for k in (0, 1, 1))
+        functions.append(function(f"0002:{n:02x}:00.0", *above, up, side.replace(".0", ".1")))
+        above += [up, down]
+    with pytest.raises(PlanError, match="the guest has no (bus numbers|controller index)"):
+        plan(functions, "mirror")
+
+
+def test_a_root_bus_without_a_free_slot_is_refused() -> None:
+    taken = {PciAddress(0, 0, slot, 0): f"disk {slot}" for slot in range(1, 32)}
+    with pytest.raises(PlanError, match="has no slot on bus 0 for the expander bus"):
+        plan(GPUS, "numa", replace(Q35, taken=taken))
+
+
+# Generated nodes
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> list[HostFunction]:
+    """PCIe trees: host bridges, root ports, switches within switches, a function at each leaf."""
+    functions: list[HostFunction] = []
+    numbers = iter(range(1, 250))
+
+    def below(chain: tuple[PciAddress, ...], numa: int | None, depth: int) -> None:
+        bus = next(numbers)
+        if depth == 0 or draw(st.booleans()):
+            for n in range(draw(st.integers(1, 2))):
+                functions.append(
+                    HostFunction(PciAddress(0, bus, 0, n), numa_node=numa, bridges=chain)
+                )
+            return
+        up = PciAddress(0, bus, 0, 0)
+        inside = next(numbers)
+        for slot in range(draw(st.integers(1, 3))):
+            below((*chain, up, PciAddress(0, inside, slot, 0)), numa, depth - 1)
+
+    for domain in range(draw(st.integers(1, 3))):
+        numa = draw(st.sampled_from([0, 1]))
+        for slot in range(draw(st.integers(1, 2))):
+            below((PciAddress(domain, 0, slot, 0),), numa, draw(st.integers(0, 2)))
+    return functions
+
+
+@given(nodes())
+def test_a_mirrored_guest_has_every_distance_of_the_node(functions: list[HostFunction]) -> None:
+    planned = plan(functions, "mirror", strict=True)
+    facts = HostFacts(True, {f.address: f for f in functions})
+    host = host_positions([p.assignment for p in planned.placements], facts)
+    guest = guest_positions(planned.placements, planned.controllers, Q35)
+    for one in host:
+        for other in host:
+            if one != other:
+                there, here = (host[one], host[other]), (guest[one], guest[other])
+                assert None not in (*there, *here)
+                assert distance(*there) == distance(*here)  # type: ignore[arg-type]
+                # A layout for which it holds already needs no cells: node for node.
+    check_buses(planned.controllers)
+
+
+@given(nodes(), st.sampled_from(["numa", "mirror"]))
+def test_every_bus_has_a_number_of_its_own(functions: list[HostFunction], layout: Layout) -> None:
+    planned = plan(functions, layout)
+    check_buses(planned.controllers)
+    used = [p.guest_address for p in planned.placements]
+    assert len(set(used)) == len(used)
+
+
+def check_buses(planned: Sequence[PlannedController]) -> None:
+    """Firmware numbers what is behind an expander bus from its number on, depth first."""
+    places_used = [c.address for c in planned]
+    assert len(set(places_used)) == len(planned)
+    end = 256
+    for expander in (c for c in planned if c.model == "pcie-expander-bus"):
+        behind, level = 0, {expander.index}
+        while level:
+            level = {c.index for c in planned if c.address and c.address.bus in level}
+            behind += len(level)
+        assert expander.bus_nr is not None
+        assert expander.bus_nr + behind < end
+        end = expander.bus_nr
+    assert all(c.address is not None and (c.address.bus < c.index) for c in planned), (
+        "what is above comes first"
+    )

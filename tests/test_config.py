@@ -43,8 +43,14 @@ def test_an_empty_file_says_nothing(content: bytes) -> None:
     ("text", "message"),
     [
         ("compannions=ignore", "compannions: there is no such key; write 'companions'"),
-        ("zzz=1", "zzz: there is no such key; the keys are layout, strict, companions, managed, slots"),
-        ("layout=rootbus", "layout: 'rootbus' is not allowed; write 'auto', 'root-port', 'root-bus'"),
+        (
+            "zzz=1",
+            "zzz: there is no such key; the keys are layout, strict, companions, managed, slots",
+        ),
+        (
+            "layout=rootbus",
+            "layout: 'rootbus' is not allowed; write 'auto', 'root-port', 'root-bus'",
+        ),
         ("managed=maybe", "managed: 'maybe' is not allowed; write 'yes', 'no' or 'keep'"),
         ("slots=3", "slots: '3' is not a mapping; write e.g. {gpu0: "),
         ("slots.gpu0=0000:00:40.0", "slots.gpu0: PCI slot 0x40 is not in 0 to 0x1f; write domain"),

@@ -178,6 +178,13 @@ def add_mdev(
         _enter_group(root, str(directory), group)
 
 
+def add_node_cpus(root: Path, node: int, cpus: str) -> None:
+    """Write which CPUs a NUMA node has, e.g. ``0-15``."""
+    directory = root / f"devices/system/node/node{node}"
+    directory.mkdir(parents=True)
+    (directory / "cpulist").write_text(f"{cpus}\n")
+
+
 def remove_mdev(root: Path, uuid: str) -> None:
     """Remove a mediated device; ``bus/mdev/devices`` stays, as the kernel's does."""
     link = root / "bus/mdev/devices" / uuid

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from hosttree import HostDevice, bridge, build_host_tree, gpu
+from hosttree import HostDevice, add_node_cpus, bridge, build_host_tree, gpu
 
 _GROUPS = count(1000)
 
@@ -32,9 +32,7 @@ class Node:
         """Write its ``/sys``."""
         build_host_tree(root, self.devices)
         for node in range(self.sockets if self.sockets > 1 else 0):
-            directory = root / f"devices/system/node/node{node}"
-            directory.mkdir(parents=True)
-            (directory / "cpulist").write_text(f"{16 * node}-{16 * node + 15}\n")
+            add_node_cpus(root, node, f"{16 * node}-{16 * node + 15}")
         return root
 
 

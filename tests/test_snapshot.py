@@ -4,7 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from hosttree import add_mdev, bridge, build_host_tree, gpu, many_devices, rebind, write_attribute
+from hosttree import (
+    add_mdev,
+    add_node_cpus,
+    bridge,
+    build_host_tree,
+    gpu,
+    many_devices,
+    rebind,
+    write_attribute,
+)
 from kubelet import make_nodes
 
 from launcher_hook.devnodes import NodeTree
@@ -38,6 +47,7 @@ def tree(tmp_path: Path) -> HostTree:
     write_attribute(root, "0000:81:00.0", "config", b"\xff" * 64)
     write_attribute(root, "0000:81:00.1", "config", b"\x00" * 64)
     add_mdev(root, UUID, "0000:81:00.0", group=70, type_name="GRID T4-1Q")
+    add_node_cpus(root, 1, "16-31,48")
     return HostTree(root)
 
 
@@ -67,6 +77,19 @@ def test_it_has_the_mediated_devices(tree: HostTree, snapshot: HostSnapshot) -> 
     assert snapshot.mediated_device(UUID.upper()) == tree.mediated_device(UUID)
     assert snapshot.mdev_parent(UUID) == tree.mdev_parent(UUID) == tree.function(GPU)
     assert (snapshot.mdev_exists(UUID), snapshot.mdev_exists("x")) == (True, False)
+
+
+def test_it_has_the_cpus_of_the_numa_nodes(tree: HostTree, snapshot: HostSnapshot) -> None:
+    assert snapshot.node_cpus(1) == tree.node_cpus(1) == {*range(16, 32), 48}
+    assert snapshot.node_cpus(0) is None
+    sources = (GPU, UUID)
+    assert snapshot.facts(sources, placing=True) == tree.facts(sources, placing=True)
+
+
+def test_a_snapshot_of_an_earlier_version_knows_no_cpus(tree: HostTree) -> None:
+    document = json.loads(print_snapshot(tree, NodeTree(Path("/none"))))
+    del document["nodeCpus"]
+    assert parse_snapshot(json.dumps(document).encode(), "s").node_cpus(1) is None
 
 
 def test_a_node_without_mediated_devices_is_not_one_with_none(tmp_path: Path) -> None:
@@ -124,6 +147,8 @@ def test_functions_that_share_a_group_with_a_vendors_come_along(tmp_path: Path) 
          "bridges: 1 cannot be read"),
         (lambda d: d | {"mediatedDevices": [{"uuid": "X"}]}, "uuid: 'X' is no lower-case UUID"),
         (lambda d: d | {"deviceNodes": None}, "deviceNodes: None is no list"),
+        (lambda d: d | {"nodeCpus": {"0": "3-1"}}, "nodeCpus: {'0': '3-1'} cannot be read"),
+        (lambda d: d | {"nodeCpus": [1]}, r"nodeCpus: \[1\] cannot be read"),
     ],
 )  # fmt: skip
 def test_a_damaged_snapshot_is_refused_with_the_place(

@@ -15,6 +15,7 @@ import pytest
 from hosttree import (
     HostDevice,
     add_mdev,
+    add_node_cpus,
     bridge,
     build_host_tree,
     device_directory,
@@ -484,6 +485,25 @@ def test_facts_say_of_each_mediated_device_whether_it_exists(root: Path) -> None
     assert HostTree(root).facts([UUID]).mediated_devices == {}
     add_mdev(root, UUID, "0000:81:00.0")
     assert HostTree(root).facts([UUID, other]).mediated_devices == {UUID: True, other: False}
+
+
+def test_facts_say_where_devices_are_when_it_is_asked(root: Path) -> None:
+    add_mdev(root, UUID, "0000:81:00.0")
+    add_node_cpus(root, 1, "8-11")
+    tree = HostTree(root)
+    facts = tree.facts([UUID], placing=True)
+    assert facts.mediated_parents == {UUID: GPU}
+    assert facts.functions[GPU].bridges == (PORT,)
+    assert facts.node_cpus == {1: frozenset(range(8, 12))}
+    assert tree.facts([UUID]) == HostFacts(known=True, mediated_devices={UUID: True})
+
+
+@pytest.mark.parametrize("content", ["", "8-\n", "x\n", "11-8\n", "0-99999\n"])
+def test_a_list_of_cpus_that_linux_would_not_write_is_not_known(content: str, root: Path) -> None:
+    add_node_cpus(root, 1, "0")
+    (root / "devices/system/node/node1/cpulist").write_text(content)
+    assert HostTree(root).node_cpus(1) is None
+    assert HostTree(root).node_cpus(0) is None
 
 
 # Mediated devices

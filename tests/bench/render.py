@@ -17,6 +17,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from cases import CASES, SHARED_DOMAINS
 
 from launcher_hook.env import parse_allocations
+from launcher_hook.model import (
+    Assignment,
+    GuestNuma,
+    GuestTopology,
+    HostFacts,
+    HostFunction,
+    Machine,
+    Settings,
+)
+from launcher_hook.pci import PciAddress
+from launcher_hook.plan import plan_guest
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.schema import SchemaSet, load_schemas
 
@@ -28,6 +39,7 @@ SIZES = {
     256: [f"0000:{bus:02x}:00.{f}" for bus in range(0x80, 0xA0) for f in range(8)],
 }
 GOAL_RATIO, GOAL_MS = 3.0, 2.0  # at 8 functions
+MUST_MS = 5.0  # for planning 64 functions on a mirrored tree
 
 
 def main() -> int:
@@ -53,13 +65,39 @@ def main() -> int:
         )
         if count == 8:
             at_8 = (median(ours) / median(floor), median(ours))
+    mirror_ms = plan_mirrored(64)
     growth = medians[256] / medians[8]
     print(
         f"at 8 functions: ratio {at_8[0]:.2f} (goal {GOAL_RATIO:g}), "
         f"{at_8[1]:.2f} ms (goal {GOAL_MS:g}); "
         f"8 to 256 functions: {growth:.1f} times the time for 32 times the functions"
     )
+    print(f"planning 64 functions on a mirrored tree: {mirror_ms:.1f} ms median (must {MUST_MS:g})")
     return 0
+
+
+def plan_mirrored(count: int) -> float:
+    """Milliseconds to plan functions on 4 root complexes with two switches of 8 ports each."""
+    functions = {}
+    for n in range(count):
+        root, switch, port = n // 16, n // 8, n % 8
+        bridges = (
+            PciAddress(root, 0, switch % 2, 0),
+            PciAddress(root, 1 + switch, 0, 0),
+            PciAddress(root, 20 + switch, port, 0),
+        )
+        address = PciAddress(root, 40 + n, 0, 0)
+        functions[address] = HostFunction(address, numa_node=root // 2, bridges=bridges)
+    assigned = [Assignment(address, f"ua-{n}", "bench") for n, address in enumerate(functions)]
+    nodes = {0: frozenset({0}), 1: frozenset({1})}
+    topology = GuestTopology(
+        Machine.Q35, "q35", {}, {}, waiting=8, waiting_on_root=0, numa=GuestNuma(nodes, nodes)
+    )
+    settings, facts = Settings(layout="mirror", strict=True), HostFacts(True, functions)
+    ours, _ = in_turn(
+        lambda: plan_guest(assigned, topology, settings, facts), lambda: None, rounds=200
+    )
+    return median(ours)
 
 
 def pay_the_floor(xml: bytes, schemas: SchemaSet) -> bytes:

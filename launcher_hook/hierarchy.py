@@ -8,7 +8,6 @@ one switch of the guest, what is further apart (PXB) is there as well. A switch 
 has one of our devices behind it is a port in the guest: nothing tells the two apart.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -90,24 +89,15 @@ def plan_hierarchy(
             left.append(slot)
         else:
             located.append((slot, host_position(function)))
-    nodes = sorted({position.node for _, position in located if position.node is not None})
-    cells = {node: find_cell(node, numa, facts.node_cpus) for node in nodes}
-    lost = [*_unplaced(left, facts), *_unmapped(located, cells, settings, numa)]
+    nodes = {position.node for _, position in located}
+    cells = {n: None if n is None else find_cell(n, numa, facts.node_cpus) for n in nodes}
+    lost = (*_unlocated(left, facts), *_unmapped(located, cells, settings, numa))
     if lost and settings.strict:
         raise PlanError("strict", "; ".join(lost), _HOW_TO_MAP)
-    if settings.layout == "numa":
-        mapped, unmapped = [], []
-        for slot, position in located:
-            cell = None if position.node is None else cells[position.node]
-            if cell is None:
-                unmapped.append(slot)
-            else:
-                mapped.append((slot, cell))
-        complexes = tuple(_cell_complexes(mapped))
-        left.extend(unmapped)
-    else:
-        complexes = tuple(_host_complexes(located, cells))
-    return Hierarchy(complexes, tuple(left), tuple(lost))
+    if settings.layout == "mirror":
+        return Hierarchy(tuple(_host_complexes(located, cells)), tuple(left), lost)
+    left += [slot for slot, position in located if cells[position.node] is None]
+    return Hierarchy(tuple(_cell_complexes(located, cells)), tuple(left), lost)
 
 
 _HOW_TO_MAP = (
@@ -116,54 +106,51 @@ _HOW_TO_MAP = (
 )
 
 
-def _unplaced(slots: Iterable[HostSlot], facts: HostFacts) -> Iterator[str]:
+_Cells = Mapping[int | None, int | None]
+"""The guest's cell of each node of the host."""
+
+
+def _unlocated(slots: Iterable[HostSlot], facts: HostFacts) -> Iterator[str]:
+    where = "where it is on the node" if facts.known else "the node's /sys"
     for slot in slots:
-        why = "the node has no such function" if facts.known else "the node's /sys is not known"
-        yield f"{_name(slot)}: it is behind a root port of the guest's own root bus: {why}"
+        yield f"{_name(slot)}: {where} is not known, so it stays on the guest's own root bus"
 
 
 def _unmapped(
-    located: Iterable[_Located],
-    cells: Mapping[int, int | None],
-    settings: Settings,
-    numa: GuestNuma,
+    located: Iterable[_Located], cells: _Cells, settings: Settings, numa: GuestNuma
 ) -> Iterator[str]:
     """Devices whose NUMA node the guest does not have.
 
-    To a guest without cells all memory is equally near: only the layout that is about nothing else
-    complains then.
+    In a guest without cells no two devices are apart by theirs: the layout mirror says what
+    distances that changes.
     """
-    if not numa.cells and settings.layout != "numa":
+    if not numa.cells and settings.layout == "mirror":
         return
     for slot, position in located:
         if position.node is None:
             if settings.layout == "numa":
                 yield f"{_name(slot)}: its NUMA node is not known"
         elif cells[position.node] is None:
-            guest = "no guest NUMA cell" if numa.cells else "no cell: the guest has no NUMA cells"
-            yield f"{_name(slot)}: host NUMA node {position.node} is {guest}"
+            what = "is no guest NUMA cell" if numa.cells else "has no cell: the guest has none"
+            yield f"{_name(slot)}: host NUMA node {position.node} {what}"
 
 
 def _name(slot: HostSlot) -> str:
     return f"{slot[0].source} ({slot[0].alias})"
 
 
-def _cell_complexes(mapped: Iterable[tuple[HostSlot, int]]) -> Iterator[RootComplex]:
-    by_cell: dict[int, list[HostSlot]] = defaultdict(list)
-    for slot, cell in mapped:
-        by_cell[cell].append(slot)
-    for cell, slots in sorted(by_cell.items()):
-        yield RootComplex(cell, tuple(Port(slot) for slot in slots), f"NUMA cell {cell}")
+def _cell_complexes(located: Sequence[_Located], cells: _Cells) -> Iterator[RootComplex]:
+    by_cell = _group(located, lambda position: cells[position.node])
+    for cell, within in sorted((cell, within) for cell, within in by_cell if cell is not None):
+        yield RootComplex(cell, tuple(Port(slot) for slot, _ in within), f"NUMA cell {cell}")
 
 
-def _host_complexes(
-    located: Sequence[_Located], cells: Mapping[int, int | None]
-) -> Iterator[RootComplex]:
-    for (root, node), within in _group(located, lambda p: (p.root, p.node)):
-        cell = None if node is None else cells[node]
+def _host_complexes(located: Sequence[_Located], cells: _Cells) -> Iterator[RootComplex]:
+    for (root, node), within in _group(located, lambda position: (position.root, position.node)):
         by_port = _group(within, lambda position: position.bridges[0])
         ports = tuple(_root_port(below) for _, below in by_port)
-        yield RootComplex(cell, ports, f"host root complex pci{root[0]:04x}:{root[1]:02x}")
+        domain, bus = root
+        yield RootComplex(cells[node], ports, f"host root complex pci{domain:04x}:{bus:02x}")
 
 
 def _root_port(below: Sequence[_Located]) -> Port:

@@ -136,7 +136,7 @@ def test_strict_is_an_error_where_a_node_is_no_cell(layout: Layout) -> None:
 
 def test_numa_says_that_the_guest_has_no_cells() -> None:
     planned = plan(GPUS[:1], "numa", replace(Q35, numa=GuestNuma()))
-    assert "host NUMA node 0 is no cell: the guest has no NUMA cells" in planned.warnings[0]
+    assert "host NUMA node 0 has no cell: the guest has none" in planned.warnings[0]
     assert tree(planned) == ["24 root-port 00:10.0"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from launcher_hook import __version__
+from launcher_hook.doctorarguments import DOCTOR, DOCTOR_HELP, add_doctor
 from launcher_hook.errors import InputError, one_line
 from launcher_hook.nodearguments import (
     DEVICE_PLUGIN,
@@ -59,8 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="launcher-hook",
         description="Give KubeVirt VMs their passed-through PCI devices, where you want them.",
-        epilog="exit status: 0 done; 2 bad input; 3 the node or the guest does not allow it; "
-        "4 faults were found (validate), or what we wrote is not valid",
+        epilog="exit status: 0 done; 1 an error was found (doctor); 2 bad input; 3 the node or the "
+        "guest does not allow it; 4 faults were found (validate), or what we wrote is not valid",
     )
     parser.add_argument("--version", action="version", version=f"launcher-hook {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -70,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     add_device_plugin(_add_command(commands, "device-plugin", DEVICE_PLUGIN, lambda: SERVING_HELP))
     add_discover(_add_command(commands, "discover", DISCOVER, lambda: SELECTION_HELP))
+    _add_doctor(commands)
     return parser
 
 
@@ -214,6 +216,13 @@ def _add_serve(commands: _Commands) -> None:
     parser.add_argument(
         "--log-format", choices=("json", "text"), default="json", help="(default: json)"
     )
+
+
+def _add_doctor(commands: _Commands) -> None:
+    parser = _add_command(commands, "doctor", DOCTOR, lambda: DOCTOR_HELP)
+    add_doctor(parser)
+    _add_configuration(parser)
+    _add_schema_version(parser)
 
 
 def _add_configuration(parser: argparse.ArgumentParser) -> None:

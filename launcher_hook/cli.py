@@ -1,4 +1,7 @@
-"""The command line. Exit status: 0 done, 2 bad input, 3 node or plan, 4 faults found or ours."""
+"""The command line.
+
+Exit status: 0 done, 1 doctor found an error, 2 bad input, 3 node or plan, 4 faults found or ours.
+"""
 
 import argparse
 import gc
@@ -180,6 +183,42 @@ def _discover(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from launcher_hook.doctor import report
+    from launcher_hook.doctor.examine import examine
+    from launcher_hook.doctor.gather import Sources, gather
+
+    if not arguments.verbose:  # what render says on the way is a finding here
+        logging.getLogger("launcher_hook").setLevel(logging.ERROR)
+    findings = examine(
+        gather(
+            Sources(
+                node=arguments.node,
+                sysfs=arguments.sysfs,
+                proc=arguments.proc,
+                dev=arguments.dev,
+                pci_ids=arguments.pci_ids,
+                plugin_config=arguments.plugin_config,
+                vendors=arguments.vendor,
+                classes=arguments.classes,
+                kubevirt_cr=arguments.kubevirt_cr,
+                node_object=arguments.node_object,
+                vmi=arguments.vmi,
+                pod=arguments.pod,
+                domain=arguments.domain,
+                environment=_read_environment(arguments),
+                env=arguments.env,
+                config=_read_config(arguments),
+                set=arguments.set,
+                schema_version=arguments.schema_version,
+            )
+        )
+    )
+    printers = {"table": report.print_table, "json": report.print_json}
+    _print(printers[arguments.output](findings))
+    return 1 if report.has_errors(findings) else 0
+
+
 def _open_node(arguments: argparse.Namespace) -> "tuple[Node, PciNames]":
     from launcher_hook.deviceplugin.setup import make_selection, open_names, open_node
 
@@ -289,4 +328,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": _serve,
     "device-plugin": _device_plugin,
     "discover": _discover,
+    "doctor": _doctor,
 }

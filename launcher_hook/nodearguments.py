@@ -65,23 +65,7 @@ def add_discover(parser: argparse.ArgumentParser) -> None:
 
 def _add_node(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="what to offer, YAML")
-    parser.add_argument(
-        "--vendor",
-        action="append",
-        default=[],
-        metavar="ID[=DOMAIN]",
-        help="without --config: whose functions, e.g. 1002 or 1af4=example.com; may be repeated "
-        "(default: 10de=nvidia.com)",
-    )
-    parser.add_argument(
-        "--class",
-        action="append",
-        default=[],
-        dest="classes",
-        metavar="HEX",
-        help="without --config: first digits of the class code, e.g. 0302 or 0680; may be "
-        "repeated (default: 03)",
-    )
+    add_vendors(parser, "--config")
     parser.add_argument(
         "--ids-per-group",
         choices=("one", "all"),
@@ -95,6 +79,27 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     add_pci_ids(parser)
 
 
+def add_vendors(parser: argparse._ActionsContainer, instead_of: str) -> None:
+    """Add what is selected where there is no configuration."""
+    parser.add_argument(
+        "--vendor",
+        action="append",
+        default=[],
+        metavar="ID[=DOMAIN]",
+        help=f"without {instead_of}: whose functions, e.g. 1002 or 1af4=example.com; may be "
+        "repeated (default: 10de=nvidia.com)",
+    )
+    parser.add_argument(
+        "--class",
+        action="append",
+        default=[],
+        dest="classes",
+        metavar="HEX",
+        help=f"without {instead_of}: first digits of the class code, e.g. 0302 or 0680; may be "
+        "repeated (default: 03)",
+    )
+
+
 def add_sysfs(parser: argparse.ArgumentParser) -> None:
     """Add where a command that runs on a node reads it."""
     parser.add_argument(
@@ -106,7 +111,7 @@ def add_sysfs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_pci_ids(parser: argparse.ArgumentParser) -> None:
+def add_pci_ids(parser: argparse._ActionsContainer) -> None:
     """Add where names come from."""
     parser.add_argument(
         "--pci-ids", type=Path, metavar="FILE", help="device names (default: the system's pci.ids)"

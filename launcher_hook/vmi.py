@@ -65,7 +65,15 @@ def parse_vmi(data: bytes, where: str) -> Vmi:
         raise InputError(
             where, f"it has {len(data)} bytes", f"give one manifest of at most {MAX_VMI_BYTES}"
         )
-    manifest = _pick(_documents(data, where), where)
+    return read_vmi(_pick(load_documents(data, where), where), where)
+
+
+def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
+    """Read one that is parsed already, with its kind.
+
+    Raises:
+        InputError: A field has the wrong type.
+    """
     if manifest["kind"] == "VirtualMachine":
         manifest = _mapping(_mapping(manifest, "spec", where), "template", f"{where}: spec")
         where = f"{where}: spec.template"
@@ -89,7 +97,20 @@ def parse_vmi(data: bytes, where: str) -> Vmi:
     )
 
 
-def _documents(data: bytes, where: str) -> Iterator[Any]:
+def load_documents(
+    data: bytes, where: str, kind: str = "VirtualMachineInstance", command: str = "kubectl get vmi"
+) -> Iterator[Any]:
+    """Parse the documents of a manifest, JSON or YAML.
+
+    Args:
+        data: The manifest.
+        where: Its name in messages.
+        kind: What it should hold, for messages.
+        command: What prints such a one, for messages.
+
+    Raises:
+        InputError: It is neither JSON nor YAML.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,7 +122,7 @@ def _documents(data: bytes, where: str) -> Iterator[Any]:
             yield json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InputError(
-                where, f"it is not JSON: {error}", "give the output of 'kubectl get vmi -o json'"
+                where, f"it is not JSON: {error}", f"give the output of '{command} -o json'"
             ) from None
         return
     import yaml  # here: a launcher always sends JSON
@@ -111,9 +132,7 @@ def _documents(data: bytes, where: str) -> Iterator[Any]:
         yield from yaml.load_all(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, *_RAISED_BY_CONSTRUCTORS) as error:
         problem = " ".join(str(error).split())
-        raise InputError(
-            where, f"it is not YAML: {problem}", "give a VirtualMachineInstance manifest"
-        ) from None
+        raise InputError(where, f"it is not YAML: {problem}", f"give a {kind} manifest") from None
 
 
 def _pick(documents: Iterator[Any], where: str) -> dict[str, Any]:

@@ -77,6 +77,13 @@ class MediatedHostDevice(_Model):
     external_resource_provider: bool = False
 
 
+# The lists of permittedHostDevices that a PCI function can be in.
+_LISTS: Mapping[str, type[PciHostDevice] | type[MediatedHostDevice]] = {
+    "pciHostDevices": PciHostDevice,
+    "mediatedDevices": MediatedHostDevice,
+}
+
+
 class OwnSelector(_Model):
     """Our entry for a PCI device: all that it says must be so."""
 
@@ -141,6 +148,28 @@ def read_selection(content: bytes, where: str) -> Selection:
     )
 
 
+def read_permitted(key: str, entry: Any, where: str) -> PciSelector | MdevSelector:
+    """Read one entry of a KubeVirt CR's ``pciHostDevices`` or ``mediatedDevices``.
+
+    Args:
+        key: Which of the two lists.
+        entry: As YAML has it.
+        where: Its place, for messages.
+
+    Raises:
+        InputError: Something in it is wrong.
+    """
+    model = _LISTS[key]
+    try:
+        (known,) = _prune([entry], model)
+        parsed = model.model_validate(known)
+    except ValidationError as error:
+        raise _input_error(error, where) from None
+    if isinstance(parsed, PciHostDevice):
+        return _pci(parsed, where)
+    return _mdev(parsed, where)
+
+
 def _only_item(document: dict[str, Any], where: str) -> dict[str, Any]:
     """``kubectl get kubevirt -A -o yaml`` gives a list, with one KubeVirt in it."""
     if "items" not in document:
@@ -170,13 +199,9 @@ def _flatten(document: dict[str, Any], where: str) -> dict[str, Any]:
         path += f".{key}"
         permitted = _mapping(permitted.get(key) or {}, path.replace(": .", ": "))
     # What a later KubeVirt has besides is none of ours, and the API server has checked it.
-    lists: dict[str, type[_Model]] = {
-        "pciHostDevices": PciHostDevice,
-        "mediatedDevices": MediatedHostDevice,
-    }
     own = {key: document[key] for key in ("selectors", "idsPerGroup") if key in document}
     return {
-        key: _prune(permitted[key], model) for key, model in lists.items() if permitted.get(key)
+        key: _prune(permitted[key], model) for key, model in _LISTS.items() if permitted.get(key)
     } | own
 
 

@@ -1,0 +1,332 @@
+"""Reads all that the command line names, and has `render` try the domain."""
+
+import argparse
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from launcher_hook.arguments import make_parser
+from launcher_hook.config import read_settings
+from launcher_hook.deviceplugin.configfile import MAX_CONFIG_BYTES, read_selection
+from launcher_hook.deviceplugin.scan import Node
+from launcher_hook.deviceplugin.selection import PciSelector, Selection
+from launcher_hook.deviceplugin.setup import make_selection, open_names
+from launcher_hook.devnodes import DeviceNodes, NodeList
+from launcher_hook.doctor.clusterfacts import (
+    KubeVirt,
+    parse_cluster_node,
+    parse_kubevirt,
+    parse_pod,
+)
+from launcher_hook.doctor.examine import Domain, Facts
+from launcher_hook.doctor.finding import Finding, refused
+from launcher_hook.doctor.manifest import MAX_MANIFEST_BYTES, find_objects
+from launcher_hook.doctor.nodefacts import NodeFacts, read_kernel, read_node
+from launcher_hook.doctor.sidecars import HOOK_SIDECARS, parse_sidecars
+from launcher_hook.doctor.vmfacts import KINDS, VmFacts, parse_vm
+from launcher_hook.domain.document import MAX_DOMAIN_BYTES
+from launcher_hook.env import merge_environments, parse_allocations, parse_assignment
+from launcher_hook.errors import HookError, HostError, InputError
+from launcher_hook.files import read_file
+from launcher_hook.host import Host
+from launcher_hook.model import Settings
+from launcher_hook.render import Inputs, render_domain
+from launcher_hook.schema import load_schemas
+from launcher_hook.snapshot import HostSnapshot, open_host, open_nodes
+from launcher_hook.sysfs import HostTree
+from launcher_hook.vmi import Vmi
+
+_SYS, _PROC = Path("/sys"), Path("/proc")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the command line names.
+
+    Attributes:
+        node: This machine is the node.
+        environment: Of the compute container, less what ``env`` has.
+        env: ``NAME=VALUE``, which win.
+        config: Name and content of the hook's configuration.
+    """
+
+    node: bool = False
+    sysfs: Path | None = None
+    proc: Path | None = None
+    dev: Path | None = None
+    pci_ids: Path | None = None
+    plugin_config: str | None = None
+    vendors: Sequence[str] = ()
+    classes: Sequence[str] = ()
+    kubevirt_cr: str | None = None
+    node_object: str | None = None
+    vmi: str | None = None
+    pod: str | None = None
+    domain: str | None = None
+    environment: Mapping[str, str] | None = None
+    env: Sequence[str] = ()
+    config: tuple[str, bytes] | None = None
+    set: Sequence[str] = ()
+    schema_version: str | None = None
+
+
+def gather(sources: Sources) -> Facts:
+    """Read everything; what is wrong in it becomes a finding.
+
+    Raises:
+        InputError: A file cannot be read, or is something else than it was given for.
+    """
+    _check_sources(sources)
+    read_settings(sources.config, None, sources.set)  # the user's own mistakes are no findings
+    kubevirt = _read_one(
+        sources.kubevirt_cr,
+        ("KubeVirt",),
+        "kubectl -n kubevirt get kubevirt kubevirt",
+        parse_kubevirt,
+    )
+    vm = _read_one(sources.vmi, KINDS, "kubectl get vmi NAME", parse_vm)
+    nodes = _read_all(sources.node_object, ("Node",), "kubectl get nodes", parse_cluster_node)
+    pods = _read_all(sources.pod, ("Pod",), "kubectl get pod NAME", parse_pod)
+    faults: list[Finding] = []
+    selection = _select(sources, kubevirt, faults)
+    host = _open_host(sources)
+    settings, configuration_fault = _read_settings(sources, vm)
+    return Facts(
+        takes_arguments=check_arguments,
+        node=_read_node(sources, host, selection, kubevirt, faults),
+        selection=selection,
+        is_configured=sources.plugin_config is not None,
+        kubevirt=kubevirt,
+        nodes=nodes,
+        vm=vm,
+        configuration_fault=configuration_fault,
+        pods=pods,
+        domain=_try_domain(sources, host, vm, settings),
+        faults=tuple(faults),
+    )
+
+
+def _check_sources(sources: Sources) -> None:
+    files = {
+        "--plugin-config": sources.plugin_config,
+        "--kubevirt-cr": sources.kubevirt_cr,
+        "--node-object": sources.node_object,
+        "--vmi": sources.vmi,
+        "--pod": sources.pod,
+        "--domain": sources.domain,
+    }
+    stdin = [option for option, name in files.items() if name == "-"]
+    if sources.config is not None and sources.config[0] == "-":
+        stdin.insert(0, "--config")
+    if len(stdin) > 1:
+        raise InputError(
+            f"{stdin[1]} -", f"stdin is {stdin[0]} already", "give one of the two as a file"
+        )
+    if not _has_node(sources) and not any(files.values()):
+        raise InputError(
+            "doctor",
+            "there is nothing to look at",
+            "give --node on a node, or files: --kubevirt-cr, --node-object, --vmi, --pod, --domain",
+        )
+    if (sources.vendors or sources.classes) and (sources.plugin_config or sources.kubevirt_cr):
+        says = "--plugin-config" if sources.plugin_config else "--kubevirt-cr"
+        option = "--vendor" if sources.vendors else "--class"
+        raise InputError(option, f"{says} says already what is for VMs", "leave one of them out")
+
+
+def _has_node(sources: Sources) -> bool:
+    return sources.node or sources.sysfs is not None
+
+
+def _read_all(
+    name: str | None,
+    kinds: Sequence[str],
+    command: str,
+    parse: Callable[[Mapping[str, object], str], _T],
+) -> tuple[_T, ...] | None:
+    if name is None:
+        return None
+    where = "stdin" if name == "-" else name
+    objects = find_objects(read_file(name, MAX_MANIFEST_BYTES), where, kinds, command)
+    return tuple(parse(document, where) for document in objects)
+
+
+def _read_one(
+    name: str | None,
+    kinds: Sequence[str],
+    command: str,
+    parse: Callable[[Mapping[str, object], str], _T],
+) -> _T | None:
+    found = _read_all(name, kinds, command, parse)
+    if found is None:
+        return None
+    if len(found) > 1:
+        raise InputError(
+            str(name), f"it holds {len(found)} of kind {' or '.join(kinds)}", "give one of them"
+        )
+    return found[0]
+
+
+def _select(sources: Sources, kubevirt: KubeVirt | None, faults: list[Finding]) -> Selection | None:
+    """What is for VMs; None where the plugin's configuration cannot tell."""
+    if sources.plugin_config is not None:
+        content = read_file(sources.plugin_config, MAX_CONFIG_BYTES)
+        try:
+            return read_selection(content, sources.plugin_config)
+        except InputError as error:
+            faults.append(refused("plugin config", error))
+            return None
+    if kubevirt is None or kubevirt.permitted is None:
+        return make_selection(None, sources.vendors, sources.classes, None)
+    selectors = [entry.selector for entry in kubevirt.permitted if entry.selector is not None]
+    return Selection(
+        tuple(s for s in selectors if isinstance(s, PciSelector)),
+        tuple(s for s in selectors if not isinstance(s, PciSelector)),
+    )
+
+
+def _open_host(sources: Sources) -> Host:
+    if not _has_node(sources):
+        return HostTree(None)
+    sysfs = sources.sysfs or _SYS
+    host = open_host(sysfs)
+    if not host.known:
+        raise InputError(
+            f"--sysfs {sysfs}",
+            "there is no bus/pci/devices below it",
+            "give a node's /sys, a copy or a snapshot of it",
+        )
+    return host
+
+
+def _read_node(
+    sources: Sources,
+    host: Host,
+    selection: Selection | None,
+    kubevirt: KubeVirt | None,
+    faults: list[Finding],
+) -> NodeFacts | None:
+    if not _has_node(sources):
+        return None
+    nodes = _open_nodes(sources, host)
+    names = open_names(sources.pci_ids)
+    if selection is None:
+        selection = Selection()
+    elif kubevirt is not None and sources.plugin_config is None:
+        # Whoever offers it, it must be ready.
+        selection = replace(
+            selection,
+            pci=tuple(replace(selector, external=True) for selector in selection.pci),
+            mdev=tuple(replace(selector, external=True) for selector in selection.mdev),
+        )
+    is_here = sources.sysfs in (None, _SYS)
+    proc = sources.proc or (_PROC if is_here else None)
+    kernel = read_kernel(sources.sysfs or _SYS, proc, host)
+    node = Node(host, nodes or _every_node(host), selection, names.device_name)
+    try:
+        return read_node(node, kernel, nodes is not None)
+    except HostError as error:
+        faults.append(refused("the node", error))
+        return None
+
+
+def _open_nodes(sources: Sources, host: Host) -> DeviceNodes | None:
+    """The device nodes; None for a copy of a ``/sys`` alone: this machine's are others."""
+    is_here = sources.sysfs in (None, _SYS)
+    if sources.dev is None and not is_here and not isinstance(host, HostSnapshot):
+        return None
+    return open_nodes(host, sources.dev)
+
+
+def _every_node(host: Host) -> NodeList:
+    """As if every group had its node: what is not known is no trouble."""
+    groups = {function.iommu_group for function in host.functions()}
+    for uuid in host.mdev_uuids() or ():
+        device = host.mediated_device(uuid)
+        groups.add(None if device is None else device.iommu_group)
+    return NodeList(frozenset(f"vfio/{group}" for group in groups if group is not None))
+
+
+def parse_serve(words: Sequence[str]) -> argparse.Namespace | str:
+    """Parse a sidecar's arguments as `serve` does, or say why it does not take them."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
+            return make_parser().parse_args(["serve", *words])
+    except SystemExit:
+        return printed.getvalue().strip().removeprefix("launcher-hook: ") or "they ask for help"
+
+
+def check_arguments(words: Sequence[str]) -> str | None:
+    """Say why `serve` does not start with some arguments; None where it does."""
+    if words[:1] == ["serve"]:
+        return "'serve' is in the image's entry point already"
+    options = parse_serve(words)
+    if isinstance(options, str):
+        return options
+    try:
+        read_settings(None, None, options.set)
+        parse_allocations(dict(parse_assignment(text, f"--env {text}") for text in options.env))
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _read_settings(
+    sources: Sources, vm: VmFacts | None
+) -> tuple[Settings | None, HookError | None]:
+    """What the hook will be told, in the order in which `serve` reads it."""
+    annotation = None if vm is None or vm.vmi is None else vm.vmi.config_source
+    told = _sidecar_options(vm)
+    sets = [*([] if told is None else told.set), *sources.set]
+    try:
+        if annotation is not None:
+            read_settings(None, annotation)  # by itself, for a fault that is its own
+        return read_settings(sources.config, annotation, sets), None
+    except InputError as error:
+        return None, error
+
+
+def _sidecar_options(vm: VmFacts | None) -> argparse.Namespace | None:
+    """The options of the VM's own hook sidecar, where it has one that can start."""
+    if vm is None or HOOK_SIDECARS not in vm.annotations:
+        return None
+    sidecars, _ = parse_sidecars(vm.annotations[HOOK_SIDECARS], "")
+    for sidecar in sidecars:
+        if sidecar.is_ours and check_arguments(sidecar.args) is None:
+            options = parse_serve(sidecar.args)
+            return None if isinstance(options, str) else options
+    return None
+
+
+def _try_domain(
+    sources: Sources, host: Host, vm: VmFacts | None, settings: Settings | None
+) -> Domain | None:
+    if sources.domain is None:
+        return None
+    where = "stdin" if sources.domain == "-" else sources.domain
+    domain_xml = read_file(sources.domain, MAX_DOMAIN_BYTES)
+    schemas = load_schemas(sources.schema_version)
+    if settings is None or (vm is not None and vm.vmi is None):
+        return Domain(where)  # what the VM says is a finding of its own
+    told = _sidecar_options(vm)
+    env = [*([] if told is None else told.env), *sources.env]
+    variables = dict(parse_assignment(text, f"--env {text}") for text in env)
+    allocations = parse_allocations(merge_environments([sources.environment or {}, variables]))
+    inputs = Inputs(
+        domain_xml=domain_xml,
+        where=where,
+        vmi=Vmi() if vm is None or vm.vmi is None else vm.vmi,
+        allocations=allocations,
+        host=host,
+        settings=settings,
+    )
+    try:
+        return Domain(where, render_domain(inputs, schemas))
+    except HookError as error:
+        return Domain(where, fault=error)

@@ -1,8 +1,11 @@
 """KubeVirt's feature gates: which this VM needs, in which version. Pure."""
 
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from shlex import quote
+from typing import Literal
 
 from launcher_hook.doctor.clusterfacts import KubeVirt
 from launcher_hook.doctor.finding import Finding, fail, fine, warn
@@ -10,6 +13,10 @@ from launcher_hook.doctor.sidecars import HOOK_SIDECARS, INJECT_LABEL
 from launcher_hook.doctor.vmfacts import VmFacts
 
 Version = tuple[int, int]
+
+State = Literal[
+    "always open", "too new", "open", "disabled", "closed", "not known", "open by default"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +54,9 @@ def check_gates(kubevirt: KubeVirt, vm: VmFacts | None, plugin_runs: bool) -> It
         plugin_runs: Whether a launcher pod has the hook by the plugin API.
     """
     needs = dict(_needs(kubevirt, vm, plugin_runs))
+    patch = _patch(kubevirt, [gate.name for gate in needs if _state(kubevirt, gate) == "closed"])
     for gate, reason in needs.items():
-        yield _check(kubevirt, gate, reason)
+        yield _describe(kubevirt, gate, reason, patch)
     for name in kubevirt.gates:
         if name in kubevirt.disabled_gates:
             yield fail(
@@ -81,41 +89,47 @@ def _needs(kubevirt: KubeVirt, vm: VmFacts | None, plugin_runs: bool) -> Iterato
             yield gate, f"the claim of {request.path}"
 
 
-def _check(kubevirt: KubeVirt, gate: Gate, reason: str) -> Finding:
-    where, version = _place(kubevirt), kubevirt.version
+def _state(kubevirt: KubeVirt, gate: Gate) -> State:
+    """How KubeVirt sees it (featuregate/feature-gates.go: IsEnabled)."""
+    version = kubevirt.version
     if version is not None and gate.always is not None and version >= gate.always:
-        return fine("feature gates", where, f"{gate.name} is always open in {_spell(version)}")
+        return "always open"
     if version is not None and gate.since is not None and version < gate.since:
-        return fail(
-            "feature gates",
-            where,
-            f"{_spell(version)} has no {gate.name}, which {reason} needs",
-            f"it came with {_spell(gate.since)}",
-        )
+        return "too new"
     if gate.name in kubevirt.gates:
-        return fine("feature gates", where, f"{gate.name} is open, for {reason}")
+        return "open"
     if gate.name in kubevirt.disabled_gates:
-        return fail(
-            "feature gates",
-            f"{where.rpartition('.')[0]}.disabledFeatureGates",
-            f"{gate.name} is disabled, which {reason} needs",
-            "take it out of that list",
-        )
-    if version is not None and gate.on_by_default is not None and version >= gate.on_by_default:
-        return fine("feature gates", where, f"{gate.name} is open by default in {_spell(version)}")
-    spelt = _misspelt(gate.name, kubevirt.gates)
-    there = f"; {spelt!r} is there" if spelt else f"; it has {list(kubevirt.gates)}"
-    what = f"{gate.name} is not open, which {reason} needs{there}"
-    fix = _patch(kubevirt, gate.name, spelt)
+        return "disabled"
     opened = gate.always or gate.on_by_default
-    if version is None and opened is not None:
+    if opened is None or (version is not None and version < opened):
+        return "closed"
+    return "not known" if version is None else "open by default"
+
+
+def _describe(kubevirt: KubeVirt, gate: Gate, reason: str, patch: str) -> Finding:
+    where, state = _place(kubevirt), _state(kubevirt, gate)
+    what = f"{gate.name} is {state}, for {reason}"
+    if state == "too new":
+        assert gate.since is not None
+        fix = f"{gate.name} came with {_spell(gate.since)}"
+        return fail("feature gates", where, f"this version has no {gate.name}, for {reason}", fix)
+    if state == "disabled":
+        return fail("feature gates", where, what, "take it out of disabledFeatureGates")
+    if state == "closed":
+        spelt = _misspelt(gate.name, kubevirt.gates)
+        there = f"{spelt!r} is there" if spelt else f"the list is {list(kubevirt.gates)}"
+        return fail("feature gates", where, f"{what}; {there}", patch)
+    if state == "not known":
+        opened = gate.always or gate.on_by_default
+        assert opened is not None
         return warn(
             "feature gates",
             where,
-            f"{what}; its version is not known",
-            f"before {_spell(opened)}: {fix}",
+            f"{gate.name} is not in the list, for {reason}, and status.observedKubeVirtVersion is "
+            "not there",
+            f"before {_spell(opened)} add it",
         )
-    return fail("feature gates", where, what, fix)
+    return fine("feature gates", where, what)
 
 
 def _misspelt(gate: str, gates: Collection[str]) -> str | None:
@@ -124,14 +138,14 @@ def _misspelt(gate: str, gates: Collection[str]) -> str | None:
     return next(iter(other_case or get_close_matches(gate, gates, n=1, cutoff=0.9)), None)
 
 
-def _patch(kubevirt: KubeVirt, gate: str, instead_of: str | None) -> str:
-    gates = [g for g in kubevirt.gates if g != instead_of]
-    listed = ",".join(f'"{name}"' for name in (*gates, gate))
-    return (
-        f"kubectl -n {kubevirt.namespace} patch kubevirt {kubevirt.name} --type merge -p "
-        f'\'{{"spec":{{"configuration":{{"developerConfiguration":{{"featureGates":'
-        f"[{listed}]}}}}}}}}'"
-    )
+def _patch(kubevirt: KubeVirt, missing: Sequence[str]) -> str:
+    """One command for all that are missing: a merge patch replaces the whole list."""
+    wrong = {_misspelt(gate, kubevirt.gates) for gate in missing}
+    gates = [*(gate for gate in kubevirt.gates if gate not in wrong), *missing]
+    configuration = {"developerConfiguration": {"featureGates": gates}}
+    patch = json.dumps({"spec": {"configuration": configuration}}, separators=(",", ":"))
+    where = f"-n {quote(kubevirt.namespace)} patch kubevirt {quote(kubevirt.name)}"
+    return f"kubectl {where} --type merge -p {quote(patch)}"
 
 
 def _place(kubevirt: KubeVirt) -> str:

@@ -69,7 +69,7 @@ def test_a_card_on_another_driver_is_named_with_it_and_the_commands(sysfs: Path)
         "bind to vfio-pci: for f in 0000:86:00.0; do "
         "echo vfio-pci > /sys/bus/pci/devices/$f/driver_override; "
         "echo $f > /sys/bus/pci/devices/$f/driver/unbind; echo $f > /sys/bus/pci/drivers_probe; "
-        "done; for every boot: vfio-pci.ids=10de:1f08 on the kernel command line"
+        "done; for every boot add 10de:1f08 to vfio-pci.ids= on the kernel command line"
     )
 
 

@@ -101,6 +101,17 @@ def test_arguments_that_serve_does_not_take_are_an_error() -> None:
     assert finding.where.endswith("[0].args")
 
 
+def test_a_command_takes_the_place_of_the_images_entry_point() -> None:
+    def options(**entry: list[str]) -> tuple[str, ...] | None:
+        (sidecar,), _ = parse_sidecars(json.dumps([{"image": "launcher-hook", **entry}]), "here")
+        return sidecar.options
+
+    assert options(args=["-v"]) == ("-v",)
+    assert options(command=["/usr/bin/launcher-hook", "serve"], args=["-v"]) == ("-v",)
+    assert options(command=["launcher-hook"], args=["serve", "-v"]) == ("-v",)
+    assert options(command=["sh", "-c"], args=["launcher-hook serve"]) is None
+
+
 def test_the_annotations_of_a_virtual_machine_stand_on_its_template() -> None:
     place = "spec.template.metadata.annotations"
     vm = VmFacts("virtualmachine/vm", place, outer={HOOK_SIDECARS: OURS, CONFIG_ANNOTATION: ""})

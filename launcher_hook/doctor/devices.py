@@ -202,7 +202,7 @@ def bind_commands(functions: Sequence[HostFunction], or_none: bool = False) -> s
             if f.vendor_id is not None and f.device_id is not None
         }
     )
-    boot = f"; for every boot: vfio-pci.ids={','.join(ids)} on the kernel command line"
+    boot = f"; for every boot add {','.join(ids)} to vfio-pci.ids= on the kernel command line"
     either = "to vfio-pci, or to no driver" if or_none else "to vfio-pci"
     return f"bind {either}: {now}{boot if ids else ''}"
 

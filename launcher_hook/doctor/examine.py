@@ -86,15 +86,18 @@ def _check_node(facts: Facts) -> Iterator[Finding]:
         return
     yield from iommu.check_iommu(node)
     yield from iommu.check_vfio(node, wanted=has_selected(node))
-    yield from check_devices(node, _CHOOSE)
-    yield from _check_selectors(facts, node)
+    if facts.selection is None:
+        yield unseen("devices", "which are for VMs", "mend the device plugin's configuration first")
+    else:
+        yield from check_devices(node, _CHOOSE)
+        yield from _check_selectors(facts, facts.selection, node)
     yield iommu.check_locked_memory(node.kernel)
 
 
-def _check_selectors(facts: Facts, node: NodeFacts) -> Iterator[Finding]:
-    if facts.selection is None or not (facts.is_configured or facts.kubevirt):
+def _check_selectors(facts: Facts, selection: Selection, node: NodeFacts) -> Iterator[Finding]:
+    if not facts.is_configured and (facts.kubevirt is None or facts.kubevirt.permitted is None):
         return
-    for selector in facts.selection.pci:
+    for selector in selection.pci:
         if not any(selector.matches(function) for function in node.functions):
             name = f" ({selector.resource})" if selector.resource else ""
             yield warn(

@@ -227,8 +227,8 @@ def _read_node(
     is_here = sources.sysfs in (None, _SYS)
     proc = sources.proc or (_PROC if is_here else None)
     kernel = read_kernel(sources.sysfs or _SYS, proc, host)
-    node = Node(host, nodes or _every_node(host), selection, names.device_name)
     try:
+        node = Node(host, nodes or _every_node(host), selection, names.device_name)
         return read_node(node, kernel, nodes is not None)
     except HostError as error:
         faults.append(refused("the node", error))
@@ -264,7 +264,7 @@ def parse_serve(words: Sequence[str]) -> argparse.Namespace | str:
 
 def check_arguments(words: Sequence[str]) -> str | None:
     """Say why `serve` does not start with some arguments; None where it does."""
-    if words[:1] == ["serve"]:
+    if words and words[0] == "serve":
         return "'serve' is in the image's entry point already"
     options = parse_serve(words)
     if isinstance(options, str):
@@ -298,8 +298,9 @@ def _sidecar_options(vm: VmFacts | None) -> argparse.Namespace | None:
         return None
     sidecars, _ = parse_sidecars(vm.annotations[HOOK_SIDECARS], "")
     for sidecar in sidecars:
-        if sidecar.is_ours and check_arguments(sidecar.args) is None:
-            options = parse_serve(sidecar.args)
+        words = sidecar.options
+        if sidecar.is_ours and words is not None and check_arguments(words) is None:
+            options = parse_serve(words)
             return None if isinstance(options, str) else options
     return None
 
@@ -317,16 +318,16 @@ def _try_domain(
     told = _sidecar_options(vm)
     env = [*([] if told is None else told.env), *sources.env]
     variables = dict(parse_assignment(text, f"--env {text}") for text in env)
-    allocations = parse_allocations(merge_environments([sources.environment or {}, variables]))
-    inputs = Inputs(
-        domain_xml=domain_xml,
-        where=where,
-        vmi=Vmi() if vm is None or vm.vmi is None else vm.vmi,
-        allocations=allocations,
-        host=host,
-        settings=settings,
-    )
+    environment = merge_environments([sources.environment or {}, variables])
     try:
+        inputs = Inputs(
+            domain_xml=domain_xml,
+            where=where,
+            vmi=Vmi() if vm is None or vm.vmi is None else vm.vmi,
+            allocations=parse_allocations(environment),
+            host=host,
+            settings=settings,
+        )
         return Domain(where, render_domain(inputs, schemas))
     except HookError as error:
         return Domain(where, fault=error)

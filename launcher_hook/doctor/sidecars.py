@@ -47,6 +47,19 @@ class Sidecar:
         """Whether it starts this program, by what is written there."""
         return any(_PROGRAM in word for word in (self.image, *self.command, *self.args))
 
+    @property
+    def options(self) -> tuple[str, ...] | None:
+        """What it says to ``serve``; None where another program is started.
+
+        The image's entry point is ``launcher-hook serve``, which a command replaces.
+        """
+        if not self.command:
+            return self.args
+        program, *words = (*self.command, *self.args)
+        if program.rpartition("/")[2] == _PROGRAM and words[:1] == ["serve"]:
+            return tuple(words[1:])
+        return None
+
 
 def check_placement(vm: VmFacts) -> Iterator[Finding]:
     """Annotations of a VirtualMachine itself are not those of its VMIs."""
@@ -83,7 +96,7 @@ def check_annotation(vm: VmFacts, check_arguments: CheckArguments) -> Iterator[F
         return
     ours = [sidecar for sidecar in sidecars if sidecar.is_ours]
     for sidecar in ours:
-        fault = check_arguments(sidecar.args)
+        fault = None if sidecar.options is None else check_arguments(sidecar.options)
         if fault is not None:
             yield fail("sidecar", f"{where}[{sidecar.index}].args", fault, "mend the arguments")
             return

@@ -180,7 +180,7 @@ def parse_pod(document: Mapping[str, Any], where: str) -> LauncherPod:
     name = name_of(document, where)
     spec, status = descend(document, where, "spec"), descend(document, where, "status")
     statuses = {
-        entry.get("name"): entry
+        str(entry.get("name")): entry
         for key in ("initContainerStatuses", "containerStatuses")
         for entry in take_mappings(status, key, name)
     }
@@ -196,7 +196,7 @@ def parse_pod(document: Mapping[str, Any], where: str) -> LauncherPod:
             unscheduled = str(condition.get("message") or condition.get("reason") or "unscheduled")
     return LauncherPod(
         name,
-        tuple(_parse_container(c, statuses.get(c.get("name")) or {}, name) for c in containers),
+        tuple(_parse_container(c, statuses.get(str(c.get("name")), {}), name) for c in containers),
         unscheduled,
     )
 

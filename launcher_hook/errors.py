@@ -17,6 +17,7 @@ from typing import ClassVar
 
 _REPR = Repr()
 _REPR.maxstring = _REPR.maxother = 60
+_REPR.maxlevel = 2  # six values of six of six... are 390 KB
 
 
 def shorten(value: object) -> str:

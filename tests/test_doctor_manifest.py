@@ -60,6 +60,23 @@ def test_what_holds_none_is_refused(text: str, message: str) -> None:
         find(text)
 
 
+def test_aliases_of_aliases_do_not_unfold() -> None:
+    levels = "".join(f"  l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    entries = "[{pciVendorSelector: *l29, resourceName: *l29}]"
+    text = (
+        f"kind: KubeVirt\nx:\n  l0: &l0 [lol]\n{levels}spec: {{configuration: "
+        f"{{permittedHostDevices: {{pciHostDevices: {entries}, usb: {entries}}}, "
+        "developerConfiguration: {featureGates: [*l29]}}}\n"
+    )
+    (cr,) = find_objects(text.encode(), "f", ("KubeVirt",), "kubectl get kubevirt")
+    kubevirt = parse_kubevirt(cr, "f")
+    assert kubevirt.permitted is not None
+    assert len(kubevirt.permitted[1].resource) < 1000
+    assert len(str(kubevirt.permitted[0].fault)) < 1000
+    with pytest.raises(InputError, match="is no quantity"):
+        parse_cluster_node({"status": {"capacity": {R: cr["x"]["l29"]}}}, "f")
+
+
 def test_a_kubevirt_cr_is_read() -> None:
     cr = {
         "kind": "KubeVirt",
@@ -141,6 +158,7 @@ def test_a_node_is_read_with_its_extended_resources_alone() -> None:
             {"status": {"capacity": {R: "many"}}},
             f"f: {R}: 'many' is no quantity; write e.g. 64M",
         ),
+        (parse_pod, {"spec": {"containers": [{"name": [], "args": 1}]}}, "args: 1 is not a list"),
         (parse_pod, {"spec": {"containers": "x"}}, "f: containers: 'x' is not a list"),
     ],
 )

@@ -32,6 +32,8 @@ def test_our_sidecar_is_found_by_its_image() -> None:
     (finding,) = check(OURS)
     assert finding.severity == "ok"
     assert finding.what == "1 sidecar; ours is 'registry/launcher-hook:0.1.0'"
+    (finding,) = check('[{"image": "python", "command": ["launcher-hook", "serve"]}]')
+    assert finding.what == "1 sidecar; ours is 'launcher-hook'"
 
 
 def test_keys_are_taken_in_either_case_and_null_is_nothing_as_in_go() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher_hook.deviceplugin.configfile import read_permitted
 from launcher_hook.deviceplugin.selection import MdevSelector, PciSelector
-from launcher_hook.doctor.manifest import descend, name_of, take_list, take_mappings
+from launcher_hook.doctor.manifest import descend, name_of, take_list, take_mappings, text_of
 from launcher_hook.doctor.quantity import parse_quantity
 from launcher_hook.errors import InputError
 
@@ -111,17 +111,17 @@ def parse_kubevirt(document: Mapping[str, Any], where: str) -> KubeVirt:
     configuration = descend(document, where, "spec", "configuration")
     developer = descend(configuration, f"{where}: spec.configuration", "developerConfiguration")
     status = descend(document, where, "status")
-    match = _VERSION.fullmatch(str(status.get("observedKubeVirtVersion") or ""))
+    match = _VERSION.fullmatch(text_of(status.get("observedKubeVirtVersion")))
     permitted = None
     if configuration.get("permittedHostDevices") is not None:
         permitted = tuple(_parse_permitted(configuration, where))
     return KubeVirt(
         where,
-        str(metadata.get("namespace") or "kubevirt"),
-        str(metadata.get("name") or "kubevirt"),
+        text_of(metadata.get("namespace")) or "kubevirt",
+        text_of(metadata.get("name")) or "kubevirt",
         (int(match[1]), int(match[2])) if match else None,
-        tuple(map(str, take_list(developer, "featureGates", where))),
-        tuple(map(str, take_list(developer, "disabledFeatureGates", where))),
+        tuple(map(text_of, take_list(developer, "featureGates", where))),
+        tuple(map(text_of, take_list(developer, "disabledFeatureGates", where))),
         permitted,
         _parse_sidecar_limits(configuration, where),
     )
@@ -137,7 +137,7 @@ def _parse_permitted(configuration: Mapping[str, Any], where: str) -> list[Permi
 
 
 def _parse_entry(key: str, entry: Mapping[str, Any], where: str) -> Permitted:
-    resource = str(entry.get("resourceName") or "")
+    resource = text_of(entry.get("resourceName"))
     external = entry.get("externalResourceProvider") is True
     if key == _USB:
         return Permitted(where, resource, external)
@@ -180,7 +180,7 @@ def parse_pod(document: Mapping[str, Any], where: str) -> LauncherPod:
     name = name_of(document, where)
     spec, status = descend(document, where, "spec"), descend(document, where, "status")
     statuses = {
-        str(entry.get("name")): entry
+        text_of(entry.get("name")): entry
         for key in ("initContainerStatuses", "containerStatuses")
         for entry in take_mappings(status, key, name)
     }
@@ -193,10 +193,14 @@ def parse_pod(document: Mapping[str, Any], where: str) -> LauncherPod:
     unscheduled = None
     for condition in take_mappings(status, "conditions", name):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            unscheduled = str(condition.get("message") or condition.get("reason") or "unscheduled")
+            unscheduled = text_of(
+                condition.get("message") or condition.get("reason") or "unscheduled"
+            )
     return LauncherPod(
         name,
-        tuple(_parse_container(c, statuses.get(str(c.get("name")), {}), name) for c in containers),
+        tuple(
+            _parse_container(c, statuses.get(text_of(c.get("name")), {}), name) for c in containers
+        ),
         unscheduled,
     )
 
@@ -204,15 +208,17 @@ def parse_pod(document: Mapping[str, Any], where: str) -> LauncherPod:
 def _parse_container(
     container: Mapping[str, Any], status: Mapping[str, Any], where: str
 ) -> Container:
-    name = str(container.get("name"))
+    name = text_of(container.get("name"))
     where = f"{where}: container {name}"
     ends = (descend(status, where, key, "terminated") for key in ("state", "lastState"))
     restarts = status.get("restartCount")
     return Container(
         name,
-        str(container.get("image") or ""),
+        text_of(container.get("image")),
         tuple(
-            str(word) for key in ("command", "args") for word in take_list(container, key, where)
+            text_of(word)
+            for key in ("command", "args")
+            for word in take_list(container, key, where)
         ),
         _parse_amounts(descend(container, where, "resources", "limits"), where),
         restarts if isinstance(restarts, int) else 0,

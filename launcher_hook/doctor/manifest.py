@@ -43,8 +43,8 @@ def find_objects(
 def _unfold(documents: Iterator[Any]) -> Iterator[Any]:
     for document in documents:
         items = document.get("items") if isinstance(document, dict) else None
-        if isinstance(items, list) and str(document.get("kind")).endswith("List"):
-            kind = str(document["kind"]).removesuffix("List")  # a NodeList's items have no kind
+        if isinstance(items, list) and text_of(document.get("kind")).endswith("List"):
+            kind = text_of(document["kind"]).removesuffix("List")  # a NodeList's items have no kind
             for item in items:
                 yield {"kind": kind, **item} if kind and isinstance(item, dict) else item
         else:
@@ -104,8 +104,15 @@ def take_mappings(document: Mapping[str, Any], key: str, where: str) -> list[dic
     return values
 
 
+def text_of(value: Any) -> str:
+    """A scalar as text, "" for none; of anything else its beginning, as aliases make it long."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else shorten(value)
+
+
 def name_of(document: Mapping[str, Any], where: str) -> str:
     """What to call an object in messages: its own name where it has one."""
     name = descend(document, where, "metadata").get("name")
-    kind = str(document.get("kind", "")).lower()
+    kind = text_of(document.get("kind")).lower()
     return f"{kind}/{name}" if isinstance(name, str) and name else where

@@ -4,9 +4,11 @@ import re
 from fractions import Fraction
 from typing import Any
 
+from launcher_hook.errors import shorten
+
 # k8s.io/apimachinery/pkg/api/resource/quantity.go: decimal and binary suffixes, exponents.
 _QUANTITY = re.compile(
-    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?"
+    r"([+-]?(?:[0-9]{1,19}\.?[0-9]{0,19}|\.[0-9]{1,19}))([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?"
 )
 _SUFFIXES = {
     **{suffix: Fraction(1000) ** power for power, suffix in enumerate(["n", "u", "m", ""], -3)},
@@ -24,7 +26,7 @@ def parse_quantity(value: Any) -> Fraction:
     text = str(value) if isinstance(value, int | float | str) else ""
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{value!r} is no quantity; write e.g. 64M")
+        raise ValueError(f"{shorten(value)} is no quantity; write e.g. 64M")
     suffix = match[2] or ""
     if suffix in _SUFFIXES:
         return Fraction(match[1]) * _SUFFIXES[suffix]

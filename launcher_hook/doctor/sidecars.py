@@ -43,9 +43,15 @@ class Sidecar:
     runs_script: bool = False
 
     @property
+    def name(self) -> str:
+        """The word by which it is ours; "" where there is none."""
+        words = (self.image, *self.command, *self.args)
+        return next((word for word in words if _PROGRAM in word), "")
+
+    @property
     def is_ours(self) -> bool:
         """Whether it starts this program, by what is written there."""
-        return any(_PROGRAM in word for word in (self.image, *self.command, *self.args))
+        return self.name != ""
 
     @property
     def options(self) -> tuple[str, ...] | None:
@@ -101,8 +107,8 @@ def check_annotation(vm: VmFacts, check_arguments: CheckArguments) -> Iterator[F
             yield fail("sidecar", f"{where}[{sidecar.index}].args", fault, "mend the arguments")
             return
     if ours:
-        what = f"{counted(len(sidecars), 'sidecar')}; ours is {ours[0].image or ours[0].args[0]!r}"
-        yield fine("sidecar", where, what)
+        named = shorten(ours[0].name)
+        yield fine("sidecar", where, f"{counted(len(sidecars), 'sidecar')}; ours is {named}")
     elif any(sidecar.runs_script for sidecar in sidecars):
         yield fine("sidecar", where, "it runs a script, which must be onDefineDomain of ours")
     else:
@@ -110,7 +116,7 @@ def check_annotation(vm: VmFacts, check_arguments: CheckArguments) -> Iterator[F
             "sidecar",
             where,
             f"none of its {counted(len(sidecars), 'sidecar')} is named {_PROGRAM}: "
-            f"{listed(repr(s.image) for s in sidecars) or 'there is none'}",
+            f"{listed(shorten(s.image) for s in sidecars) or 'there is none'}",
             f"write e.g. {_EXAMPLE}",
         )
     if len(ours) > 1:

@@ -23,7 +23,6 @@ def make_picture(decision: Decision, names: PciNames) -> Picture:
     unit_of = {device: n for n, unit in enumerate(units) for device in unit.devices}
     devices = tuple(
         Device(
-            short_name(placement),
             _title(placement, decision, names),
             unit_of[number],
         )

@@ -218,20 +218,18 @@ def _place(
     boxes: list[Box],
 ) -> tuple[float, float]:
     """Place a box around what is behind it; gives its top and bottom."""
+    position = len(boxes)
     if isinstance(content, Leaf):
         top = next(next_row)
         bottom = top + ROW
     else:
-        position = len(boxes)
         spans = []
         for one in content.below:
             behind = columns.leaf if isinstance(one, Leaf) else columns.bridges[depth]
             end = column[0] + column[1]
             spans.append(_place(one, behind, depth + 1, end, next_row, columns, boxes))
         top, bottom = spans[0][0], spans[-1][1]
-        boxes.insert(position, Box(column[0], top, column[1], bottom - top, content, None, joint))
-        return top, bottom
-    boxes.append(Box(column[0], top, column[1], bottom - top, content, None, joint))
+    boxes.insert(position, Box(column[0], top, column[1], bottom - top, content, None, joint))
     return top, bottom
 
 

@@ -77,12 +77,10 @@ class Device:
     """A device of the VM.
 
     Attributes:
-        name: The VMI's name, or the alias without ``ua-``.
         title: Everything that is to be said of it, a line each.
         unit: Which row of the matrices it is in.
     """
 
-    name: str
     title: str
     unit: int
 

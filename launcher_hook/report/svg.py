@@ -1,6 +1,7 @@
 """A plan as one picture, SVG: the node's tree, the guest's facing it, and the distances below."""
 
 from collections.abc import Sequence
+from math import ceil
 
 from launcher_hook.pciids import PciNames
 from launcher_hook.render import Decision
@@ -36,12 +37,12 @@ def draw_picture(picture: Picture) -> str:
     """Draw a picture."""
     left, right = place_columns(picture.host, 0), place_columns(picture.guest, mark_width(picture))
     host_rows, guest_rows, height = place_rows(picture)
-    width = max(2 * MARGIN + left.width + _MIDDLE + right.width, _NARROWEST)
+    width = max(ceil(2 * MARGIN + left.width + _MIDDLE + right.width), _NARROWEST)
     heatmaps = None
     if len(picture.units) > 1:
         most = max(width, _WIDTH_FOR_WORDS)
         heatmaps = Heatmaps(picture, (most - 2 * MARGIN - _BETWEEN) / 2)
-        width = max(width, 2 * heatmaps.width + 2 * MARGIN + _BETWEEN)
+        width = max(width, ceil(2 * heatmaps.width + 2 * MARGIN + _BETWEEN))
     canvas = Canvas()
     bottom = TOP + height
     if picture.devices:

@@ -151,9 +151,11 @@ def _add_plan(commands: _Commands) -> None:
     _add_inputs(parser)
     parser.add_argument(
         "--output",
-        choices=("table", "tree", "json"),
+        choices=("table", "tree", "json", "svg", "dot"),
         default="table",
-        help="a line a device, the guest's PCI tree, or JSON (default: table)",
+        help="table: a line a device; tree: the node's PCI tree and the guest's, beside each other "
+        "where COLUMNS allows; json: everything, with the distance of every two devices; svg: both "
+        "trees and the distances as a picture; dot: both trees for Graphviz (default: table)",
     )
     add_pci_ids(parser)
 

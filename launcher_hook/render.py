@@ -103,13 +103,14 @@ def render_domain(inputs: Inputs, schemas: SchemaSet, *, explain: bool = False) 
 
 
 def plan_domain(inputs: Inputs) -> Decision:
-    """Decide what a domain would get, and write nothing.
+    """Decide what a domain would get, and write nothing; where devices are on the node is read too.
 
     Raises:
         HookError: As for ``render_domain``.
     """
     root = parse_domain(inputs.domain_xml, inputs.where).getroot()
-    return _decide(root, [hostdev for _, hostdev in _read_present(root, inputs.where)], inputs)
+    present = [hostdev for _, hostdev in _read_present(root, inputs.where)]
+    return _decide(root, present, inputs, placing=True)
 
 
 def awaits_migration(inputs: Inputs) -> bool:
@@ -129,7 +130,9 @@ def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostd
     return [(element, read_hostdev(element, where)) for element in passed_hostdevs(root)]
 
 
-def _decide(root: Element, present: Sequence[PresentHostdev], inputs: Inputs) -> Decision:
+def _decide(
+    root: Element, present: Sequence[PresentHostdev], inputs: Inputs, *, placing: bool = False
+) -> Decision:
     places = inputs.settings.layout in ("numa", "mirror")
     topology = read_topology(root, inputs.where, with_numa=places)
     aliases = AliasBook(read_aliases(root))
@@ -141,7 +144,9 @@ def _decide(root: Element, present: Sequence[PresentHostdev], inputs: Inputs) ->
         read_usb_aliases(root),
         frozenset(read_interface_sources(root, inputs.where)),
     )
-    facts = inputs.host.facts((assignment.source for assignment in assigned), placing=places)
+    facts = inputs.host.facts(
+        (assignment.source for assignment in assigned), placing=places or placing
+    )
     assigned = add_companions(assigned, facts, inputs.settings, aliases)
     check_host(assigned, facts)
     plan = plan_guest(assigned, topology, inputs.settings, facts)

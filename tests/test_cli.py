@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cases import CASES
-from hosttree import build_host_tree, gpu
+from hosttree import add_mdev, build_host_tree, gpu
 
 COMMAND = str(Path(sys.executable).with_name("launcher-hook"))
 README = CASES / "readme"
@@ -136,6 +136,7 @@ def test_the_plan_is_a_tree_as_lspci_draws_it() -> None:
     assert done.stdout.decode().splitlines() == [
         r"-[0000:00 q35]-+-10.0-[18]---00.0  ua-gpu-gpu0 = 0000:86:00.0",
         r"               \-10.1-[19]---00.0  ua-gpu-gpu1 = 0000:af:00.0",
+        "Nothing is known of the node: give its /sys with --sysfs.",
     ]
 
 
@@ -149,7 +150,49 @@ def test_the_tree_shows_the_other_devices_that_have_an_address() -> None:
         r"               +-10.0-[18]-+-00.0  ua-gpu-gpu0 = 0000:86:00.0",
         r"               |           \-00.1  ua-pci-0000-86-00-1 = 0000:86:00.1",
         r"               \-10.1-[19]---00.0  ua-gpu-gpu1 = 0000:af:00.0",
+        "Nothing is known of the node: give its /sys with --sysfs.",
     ]
+
+
+@pytest.mark.parametrize(("columns", "beside"), [("200", True), ("80", False)])
+def test_the_nodes_tree_is_beside_the_guests_where_columns_allow_it(
+    tmp_path: Path, columns: str, beside: bool
+) -> None:
+    node = build_host_tree(tmp_path / "sys", gpu("0000:86:00.0", group=42, numa=1))
+    options = ["--env", f"{VARIABLE}=0000:86:00.0", "--sysfs", node, "--output", "tree"]
+    done = run(
+        "plan", "--domain", README / "domain.xml", *options, env={"COLUMNS": columns}
+    )  # fmt: skip
+    first = done.stdout.decode().splitlines()[0]
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert first.split() == (["node:", "guest:"] if beside else ["node:"])
+
+
+@pytest.mark.parametrize(("output", "start"), [("svg", b"<svg "), ("dot", b"digraph plan {")])
+def test_a_picture_is_all_that_is_printed(output: str, start: bytes) -> None:
+    done = run("plan", *inputs("--env", DEVICES, "--output", output))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(start)
+    assert b"0000:af:00.0" in done.stdout
+
+
+@pytest.mark.parametrize("output", ["svg", "dot", "json"])
+def test_a_plan_that_is_refused_is_no_picture(output: str) -> None:
+    done = run("plan", *inputs("--env", f"{VARIABLE}=86:00.0", "--output", output))
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_a_mediated_device_is_where_its_function_is_under_every_layout(tmp_path: Path) -> None:
+    node = build_host_tree(tmp_path / "sys", gpu("0000:86:00.0", group=42, numa=1))
+    add_mdev(node, "4b20d080-1b54-4048-85b3-a6a62d165c01", "0000:86:00.0", 90)
+    variable = "MDEV_PCI_RESOURCE_X=4b20d080-1b54-4048-85b3-a6a62d165c01"
+    options = ["--env", variable, "--sysfs", node, "--output", "json"]
+    done = run("plan", "--domain", CASES / "nothing-to-do" / "domain.xml", *options)
+    assert json.loads(done.stdout)["distances"]["host"] == [["X"]]
+    done = run(
+        "plan", "--domain", CASES / "nothing-to-do" / "domain.xml", *options[:-1], "tree"
+    )  # fmt: skip
+    assert b"-[0000:86]---00.0---4b20d080" in done.stdout
 
 
 @pytest.mark.parametrize("output", ["table", "tree"])

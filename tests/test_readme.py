@@ -1,11 +1,19 @@
 """The README says what is so: its configuration table is made from the keys."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+
+from plans import SCENES, names
+from test_cases import check_expectation
 
 from launcher_hook.configkeys import KEYS
 from launcher_hook.deviceplugin.configfile import describe_selector_keys
 from launcher_hook.model import Settings
+from launcher_hook.report.tree import print_tree
 
 README = Path(__file__).parent.parent / "README.md"
 _TABLE = re.compile(r"(<!-- configuration: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
@@ -43,3 +51,24 @@ def test_the_two_commands_and_every_make_target_are_named() -> None:
     makefile = (README.parent / "Makefile").read_text()
     for target in re.findall(r"`make (\w+)`", text):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_picture_is_what_the_command_beside_it_prints(update_expected: bool) -> None:
+    (command,) = re.findall(
+        r"^    (launcher-hook plan (?:.*\\\n)*.*\.svg)$", README.read_text(), re.M
+    )
+    program, *arguments, arrow, file = shlex.split(command.replace("\\\n", ""))
+    assert arrow == ">"
+    assert f'<img src="{file}"' in README.read_text()
+    environ = {name: value for name, value in os.environ.items() if "PCI_RESOURCE" not in name}
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        cwd=README.parent, env=environ, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    check_expectation(README.parent / file, done.stdout, update_expected)
+
+
+def test_the_tree_is_what_is_printed_for_that_case(tmp_path: Path) -> None:
+    scene = next(scene for scene in SCENES if scene.name == "two-gpus")
+    assert f"```\n{print_tree(scene.decide(tmp_path), names(), 80)}```" in README.read_text()

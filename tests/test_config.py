@@ -7,6 +7,7 @@ import pytest
 from launcher_hook.config import read_settings
 from launcher_hook.configkeys import KEYS
 from launcher_hook.errors import InputError
+from launcher_hook.keys import setting_of
 from launcher_hook.model import Settings
 from launcher_hook.pci import PciAddress
 
@@ -87,7 +88,7 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, message: str
 
 
 def test_each_key_is_a_setting_and_described() -> None:
-    assert set(KEYS) == {field.name for field in fields(Settings)}
+    assert {setting_of(key) for key in KEYS} == {field.name for field in fields(Settings)}
     assert all(key.meaning.endswith(".") for key in KEYS.values())
 
 

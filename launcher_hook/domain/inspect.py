@@ -53,7 +53,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         )
     return PresentHostdev(
         source=_read_source(hostdev, source, f"{place}/source/address"),
-        alias=_alias_of(hostdev) or None,
+        alias=alias_of(hostdev) or None,
         guest_address=guest_address(hostdev, place),
         managed=hostdev.get("managed"),
         display=hostdev.get("display"),
@@ -101,7 +101,7 @@ def read_topology(
         place = f"{where}:{device.sourceline}: {device.tag}"
         address = guest_address(device, place)
         if address is not None:
-            taken.setdefault(address, _name_of(device))
+            taken.setdefault(address, name_of(device))
         if device.tag == "controller" and device.get("type") == "pci":
             controller = _read_controller(device, address, place)
             if controller.index < 0:
@@ -170,18 +170,19 @@ def read_machine(root: Element) -> tuple[Machine, str]:
     return Machine.OTHER, machine or arch
 
 
-def _name_of(device: Element) -> str:
+def name_of(device: Element) -> str:
     """Name a device for a message: tag, and what tells it from its like."""
     target = device.find("./target")
     detail = (
-        _alias_of(device)
+        alias_of(device)
         or (target.get("dev") if target is not None else None)
         or " ".join(filter(None, (device.get("type"), device.get("model"), device.get("index"))))
     )
     return f"{device.tag!s} {detail}".strip()
 
 
-def _alias_of(device: Element) -> str | None:
+def alias_of(device: Element) -> str | None:
+    """The alias of a device; None where it has none."""
     alias = device.find("./alias")
     return None if alias is None else alias.get("name")
 
@@ -196,7 +197,7 @@ def read_aliases(root: Element) -> Iterator[str]:
 def read_usb_aliases(root: Element) -> tuple[str | None, ...]:
     """The aliases of the USB hostdevs; None for one without."""
     hostdevs = root.iterfind("./devices/hostdev")
-    return tuple(_alias_of(hostdev) for hostdev in hostdevs if hostdev.get("type") == "usb")
+    return tuple(alias_of(hostdev) for hostdev in hostdevs if hostdev.get("type") == "usb")
 
 
 def passed_function_of(interface: Element) -> Element | None:

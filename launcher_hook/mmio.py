@@ -11,7 +11,7 @@ of the largest power of two in its size (OvmfPkg/Library/PlatformInitLib/MemDete
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher_hook.errors import HostError, InputError, PlanError
@@ -36,6 +36,8 @@ _LOW_MEMORY = 2 * GIB
 
 _BASE = 4 * GIB
 
+_QEMUS_DEFAULT = "QEMU's default, unless its machine type takes the node's"
+
 
 @dataclass(frozen=True, slots=True)
 class AddressSpace:
@@ -46,6 +48,7 @@ class AddressSpace:
         memory_bytes: At the start.
         hotplug_bytes: That memory may grow by, with what QEMU keeps for alignment.
         phys_bits: Physical address bits of its CPU; None where the node's decide.
+        phys_bits_said: Whether the domain says so; otherwise it is what QEMU does by itself.
         hole_bytes: The hole that is written in it; 0 is none at all.
         told_mib: What its command line tells OVMF already, each time.
     """
@@ -54,6 +57,7 @@ class AddressSpace:
     memory_bytes: int = 0
     hotplug_bytes: int = 0
     phys_bits: int | None = None
+    phys_bits_said: bool = False
     hole_bytes: int | None = None
     told_mib: tuple[str, ...] = ()
 
@@ -131,8 +135,8 @@ def hole_for(plan: GuestPlan, topology: GuestTopology, bars: Bars) -> int:
             continue
         bus = placement.guest_address.bus if placement.guest_address is not None else 0
         blocks[bus] += [_Block(size, size) for size in _known(bars, address)]
-    needed = _window(0, _below(above), blocks)
-    return round_up(needed.size + _FOR_OTHERS, GIB) if needed.size else 0
+    needed = sum(block.size for block in _blocks_on(0, _below(above), blocks))
+    return round_up(needed + _FOR_OTHERS, GIB) if needed else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,19 +173,17 @@ def _below(above: Mapping[int, PciAddress | None]) -> Mapping[int, Sequence[int]
     return below
 
 
-def _window(
-    bus: int, below: Mapping[int, Sequence[int]], blocks: Mapping[int, Iterable[_Block]]
-) -> _Block:
-    """What is needed on a bus and on those below it."""
-    inside = list(blocks.get(bus, ()))
+def _blocks_on(
+    bus: int, below: Mapping[int, Sequence[int]], bars: Mapping[int, Sequence[_Block]]
+) -> Iterator[_Block]:
+    """The BARs on a bus, and the window of each bridge there that has something below it."""
+    yield from bars.get(bus, ())
+    others = {above: buses for above, buses in below.items() if above != bus}
     for other in below.get(bus, ()):
-        window = _window(other, {b: o for b, o in below.items() if b != bus}, blocks)
-        if window.size:
-            inside.append(window)
-    if not inside:
-        return _Block(0, 1)
-    step = max(_WINDOW_STEP, *(block.step for block in inside))
-    return _Block(round_up(sum(block.size for block in inside), step), step)
+        inside = list(_blocks_on(other, others, bars))
+        if inside:
+            step = max(_WINDOW_STEP, *(block.step for block in inside))
+            yield _Block(round_up(sum(block.size for block in inside), step), step)
 
 
 def _told(size_bytes: int, space: AddressSpace, *, always: bool) -> tuple[Hole, tuple[str, ...]]:
@@ -199,9 +201,10 @@ def _told(size_bytes: int, space: AddressSpace, *, always: bool) -> tuple[Hole, 
     if space.phys_bits is not None and end > 1 << space.phys_bits:
         warnings.append(
             f"pciHole64: {print_size(size_bytes)} above the guest's memory end at "
-            f"{print_size(end)}, beyond the {space.phys_bits} physical address bits of its CPU as "
-            "configured; newer QEMUs do not start it: give it more (<maxphysaddr "
-            "mode='passthrough'/>), less memory, or a smaller hole"
+            f"{print_size(end)}, beyond the {space.phys_bits} physical address bits of its CPU "
+            f"({'as configured' if space.phys_bits_said else _QEMUS_DEFAULT}); QEMU does not start "
+            "it, or the guest does not map every BAR: give the CPU more (<maxphysaddr "
+            "mode='passthrough'/>), the VM less memory, or pciHole64 a smaller size"
         )
     return Hole(size_bytes, tell), tuple(warnings)
 

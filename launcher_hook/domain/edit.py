@@ -177,6 +177,9 @@ def _merge(wanted: Element, there: Element) -> None:
     for child in list(wanted):
         found = there.find(f"./{child.tag!s}")
         if found is None:
-            insert(there, child, there[-1] if len(there) else None)
+            # libxml2 takes nothing between a driver and its source (any order is libvirt's schema).
+            beside = there.find("./source") if child.tag == "driver" else None
+            last = there[-1] if len(there) else None
+            insert(there, child, beside if beside is not None else last)
         else:
             _merge(child, found)

@@ -36,8 +36,12 @@ def add_options(hostdev: Element, options: DeviceOptions) -> None:
     for tag, attributes in _CHILDREN:
         values = {name: getattr(options, of) for name, of in attributes}
         given = {name: str(value) for name, value in values.items() if value is not None}
-        if given:
-            etree.SubElement(hostdev, tag, given)
+        if not given:
+            continue
+        child = etree.SubElement(hostdev, tag, given)
+        source = hostdev.find("./source")
+        if tag == "driver" and source is not None:
+            source.addnext(child)
 
 
 def key_at(path: str) -> str:

@@ -30,6 +30,7 @@ def read_space(root: Element) -> AddressSpace:
         memory_bytes=memory,
         hotplug_bytes=grows + slots * GIB if grows else 0,  # hw/i386/pc.c: 1 GiB a slot
         phys_bits=_phys_bits(root),
+        phys_bits_said=root.find("./cpu/maxphysaddr") is not None,
         hole_bytes=_hole(root),
         told_mib=tuple(told_to_ovmf(root)),
     )

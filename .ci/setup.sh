@@ -103,6 +103,7 @@ setup_schemas() {
 # the user that the driver is built to look up: with libvirt 9 it is libvirt-daemon-system that
 # makes it, later ones make it with the driver.
 packages=(libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-system-arm tini
+    ovmf                          # UEFI firmware, to see it map large BARs
     libxml2-utils                 # what virt-xml-validate runs
     libvirt-dev pkg-config gcc) # for libvirt-python, which is built here
 

@@ -101,6 +101,13 @@ def resolve_options(
     return found | _of_companions(found, by_alias), tuple(warnings)
 
 
+def take_for_vgpu(assignment: Assignment, options: DeviceOptions | None) -> Assignment:
+    """A function with a display is a vGPU's, and stays with its driver; see ``assign``."""
+    if options is None or options.display is None or assignment.host_address is None:
+        return assignment
+    return replace(assignment, keep_driver=True, managed="no")
+
+
 def _of_companions(
     found: Mapping[str, DeviceOptions], by_alias: Mapping[str, Assignment]
 ) -> dict[str, DeviceOptions]:
@@ -179,16 +186,14 @@ class _Check:
         there = present.display if present is not None else None
         display = self._options.display or self._assignment.display or there
         for key, value in (("display", self._options.display), ("ramfb", self._options.ramfb)):
-            if value != "on":
-                continue
             function = self._function
-            if function is not None and not has_own_vfio_device(function):
+            if value and function is not None and not has_own_vfio_device(function):
                 raise self._refuse(
                     key,
                     "QEMU shows the screen of a vGPU only, and this is a whole function",
                     "take it out; a monitor at the GPU shows its screen",
                 )
-            if not self._guest.has_graphics:
+            if value == "on" and not self._guest.has_graphics:
                 raise self._refuse(
                     key,
                     "the VM has no graphics device to show it",

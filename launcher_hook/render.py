@@ -30,7 +30,7 @@ from launcher_hook.model import (
     PresentHostdev,
     Settings,
 )
-from launcher_hook.options import resolve_options
+from launcher_hook.options import resolve_options, take_for_vgpu
 from launcher_hook.plan import plan_guest
 from launcher_hook.schema import SchemaSet, check_options, check_written
 from launcher_hook.sysfs import HostTree
@@ -200,7 +200,13 @@ def _with_options(
         inputs.rom_directories,
         name_of,
     )
-    return replace(plan, options=options, warnings=(*plan.warnings, *warnings))
+    placements = tuple(
+        replace(p, assignment=take_for_vgpu(p.assignment, options.get(p.assignment.alias)))
+        for p in plan.placements
+    )
+    return replace(
+        plan, placements=placements, options=options, warnings=(*plan.warnings, *warnings)
+    )
 
 
 def _with_hole(

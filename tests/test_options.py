@@ -12,7 +12,7 @@ from launcher_hook.model import (
     HostFunction,
     PresentHostdev,
 )
-from launcher_hook.options import GuestParts, resolve_options
+from launcher_hook.options import GuestParts, resolve_options, take_for_vgpu
 from launcher_hook.pci import PciAddress
 
 UUID = "4fac1d3e-6f3a-4d43-8f0e-9d1a4e6b2c10"
@@ -66,6 +66,7 @@ def test_a_framebuffer_goes_with_the_display_that_the_launcher_wrote() -> None:
     ("name", "options", "message"),
     [
         ("gpu0", DeviceOptions(display="on"), "gpu0.display: .* and this is a whole function"),
+        ("gpu0", DeviceOptions(display="off"), "gpu0.display: .* and this is a whole function"),
         ("gpu0", DeviceOptions(ramfb="on"), "gpu0.ramfb: .* and this is a whole function"),
         ("mdev", DeviceOptions(ramfb="on"), "mdev.ramfb: .*; write display: on too"),
         ("vgpu", DeviceOptions(ramfb="on", display="off"), "vgpu.ramfb: .*write display: on too"),
@@ -125,6 +126,14 @@ def test_a_geforce_in_a_clique_is_warned_of() -> None:
     assert "gpu0.p2pClique: TU106 [GeForce RTX 2060] is a GeForce" in warning
     assert resolve(name="GH100 [H100 SXM5 80GB]", gpu0=DeviceOptions(p2p_clique=0))[1] == ()
     assert resolve(name=None, gpu0=DeviceOptions(p2p_clique=0))[1] == ()
+
+
+def test_a_function_with_a_display_is_a_vgpus_and_keeps_its_driver() -> None:
+    shown = DeviceOptions(display="off")
+    vgpu = take_for_vgpu(ASSIGNED[2], shown)
+    assert (vgpu.managed, vgpu.keep_driver) == ("no", True)
+    assert take_for_vgpu(ASSIGNED[2], DeviceOptions(rom_bar="on")) is ASSIGNED[2]
+    assert take_for_vgpu(ASSIGNED[3], shown) is ASSIGNED[3]
 
 
 def test_what_comes_along_is_opened_in_the_same_way() -> None:

@@ -65,6 +65,8 @@ def put_hole(root: Element, devices: Element, hole: Hole, machine: Machine) -> I
         last = next(reversed(devices.findall("./controller")), None)
         yield insert(devices, controller, last)
         return
+    if controller.get("index") is None:  # libvirt's own default
+        controller.set("index", "0")
     there = controller.find("./pcihole64")
     if there is None:
         wanted = etree.Element("pcihole64", unit="KiB")

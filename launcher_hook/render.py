@@ -17,10 +17,7 @@ from launcher_hook.domain.inspect import (
     read_topology,
     read_usb_aliases,
 )
-from launcher_hook.domain.parts import read_parts
-from launcher_hook.domain.space import read_space
 from launcher_hook.host import Host
-from launcher_hook.mmio import plan_hole
 from launcher_hook.model import (
     Allocation,
     GuestPlan,
@@ -30,7 +27,6 @@ from launcher_hook.model import (
     PresentHostdev,
     Settings,
 )
-from launcher_hook.options import resolve_options, take_for_vgpu
 from launcher_hook.plan import plan_guest
 from launcher_hook.schema import SchemaSet, check_options, check_written
 from launcher_hook.sysfs import HostTree
@@ -183,6 +179,9 @@ def _with_options(
     facts: HostFacts,
     inputs: Inputs,
 ) -> GuestPlan:
+    # Loaded only where it is asked for, as in _with_hole: most VMs ask for neither.
+    from launcher_hook.domain.parts import read_parts
+    from launcher_hook.options import resolve_options, take_for_vgpu
     from launcher_hook.pciids import load_names
 
     names = load_names()
@@ -212,6 +211,9 @@ def _with_options(
 def _with_hole(
     plan: GuestPlan, root: Element, topology: GuestTopology, inputs: Inputs
 ) -> GuestPlan:
+    from launcher_hook.domain.space import read_space
+    from launcher_hook.mmio import plan_hole
+
     setting = inputs.settings.pci_hole64
     addresses = [p.assignment.host_address for p in plan.placements] if setting == "auto" else []
     bars = {address: inputs.host.bars64(address) for address in addresses if address is not None}

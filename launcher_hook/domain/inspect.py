@@ -25,6 +25,9 @@ from launcher_hook.pci import MAX_BUS, PciAddress
 _X86 = ("x86_64", "i686")
 _VIRT_ARCHITECTURES = ("aarch64", "armv7l", "riscv64", "loongarch64")
 
+ROOT_MODELS = ("pci-root", "pcie-root")
+"""Of the controllers that libvirt takes a pcihole64 from (conf/domain_conf.c)."""
+
 
 def passed_hostdevs(root: Element) -> Iterator[Element]:
     """The hostdevs that are ours to write: PCI functions and mediated devices, in order.
@@ -37,6 +40,13 @@ def passed_hostdevs(root: Element) -> Iterator[Element]:
             and hostdev.get("mode", "subsystem") == "subsystem"
         ):
             yield hostdev
+
+
+def root_controllers(root: Element) -> Iterator[Element]:
+    """The controller of the root bus; a domain before libvirt has seen it may have none."""
+    for controller in root.iterfind("./devices/controller"):
+        if controller.get("type") == "pci" and controller.get("model") in ROOT_MODELS:
+            yield controller
 
 
 def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
@@ -110,7 +120,7 @@ def read_topology(
                 controllers[controller.index] = controller
     for controller in unnumbered:
         # virDomainControllerFindUnusedIndex; 0 is the root's.
-        is_root = controller.model in ("pci-root", "pcie-root")
+        is_root = controller.model in ROOT_MODELS
         index = 0 if is_root else next(i for i in count(1) if i not in controllers)
         controllers[index] = replace(controller, index=index)
     demand = read_demand(devices, machine) if devices is not None else Demand(0, 0, None)

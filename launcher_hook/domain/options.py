@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from lxml import etree
 
 from launcher_hook.domain.document import Element
+from launcher_hook.domain.inspect import ROOT_MODELS, root_controllers
 from launcher_hook.domain.layout import insert
-from launcher_hook.domain.space import ROOT_MODELS, root_controllers
 from launcher_hook.model import DeviceOptions, Hole, Machine
 from launcher_hook.sizes import KIB, scale
 

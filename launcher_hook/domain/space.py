@@ -1,16 +1,13 @@
 """What a domain says of its guest's address space: memory, firmware, CPU, the hole for PCI."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element
+from launcher_hook.domain.inspect import root_controllers
 from launcher_hook.domain.qemu import told_to_ovmf
 from launcher_hook.mmio import AddressSpace
 from launcher_hook.sizes import GIB, scale
-
-ROOT_MODELS = ("pci-root", "pcie-root")
-"""The controllers that libvirt takes a pcihole64 from: index 0 (conf/domain_conf.c)."""
 
 _QEMUS_BITS = 40
 """Of every CPU model that is told nothing else (target/i386/cpu.c, TCG_PHYS_ADDR_BITS)."""
@@ -64,13 +61,6 @@ def _hole(root: Element) -> int | None:
         if hole is not None:
             return _size(hole)
     return None
-
-
-def root_controllers(root: Element) -> Iterator[Element]:
-    """The controller of the root bus; a domain before libvirt has seen it may have none."""
-    for controller in root.iterfind("./devices/controller"):
-        if controller.get("type") == "pci" and controller.get("model") in ROOT_MODELS:
-            yield controller
 
 
 def _size(element: Element | None) -> int | None:

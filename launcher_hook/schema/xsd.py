@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lxml import etree
 
-from launcher_hook.domain.space import ROOT_MODELS
+from launcher_hook.domain.inspect import ROOT_MODELS
 from launcher_hook.schema.fault import Element, Fault, element_path, fault_at, full_name
 from launcher_hook.schema.sets import FragmentName, SchemaSet
 

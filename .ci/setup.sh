@@ -104,6 +104,7 @@ setup_schemas() {
 # makes it, later ones make it with the driver.
 packages=(libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-system-arm tini
     graphviz                      # draws what plan --output dot writes
+    ovmf                          # UEFI firmware, to see it map large BARs
     libxml2-utils                 # what virt-xml-validate runs
     libvirt-dev pkg-config gcc) # for libvirt-python, which is built here
 

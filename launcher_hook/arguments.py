@@ -261,17 +261,28 @@ def _add_configuration(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="one configuration key, e.g. layout=root-bus or slots.gpu0=0000:00:08.0",
     )
+    parser.add_argument(
+        "--rom-dir",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a directory of the compute container in which files for rom.file may be; may be "
+        "repeated (default: none). No VM's owner may be able to write there",
+    )
 
 
 def _inputs_epilog(example: str) -> str:
-    from launcher_hook.configkeys import KEYS
-    from launcher_hook.model import Settings
+    from launcher_hook.configkeys import KEYS, default_of
+    from launcher_hook.devicekeys import DEVICE_KEYS
 
     width = 66
     lines = []
     for name, key in KEYS.items():
-        text = f"{key.meaning} Default: {getattr(Settings(), name)}."
+        text = f"{key.meaning} Default: {default_of(name)}."
         lines.extend(_wrap(f"  {name}", text, width))
+    lines.append("\nBelow devices.NAME:")
+    for name, key in DEVICE_KEYS.items():
+        lines.extend(_wrap(f"  {name}", f"{key.values}. {key.meaning}", width))
     return _INPUTS_HELP + "\n".join(lines) + f"\n\nexample:\n  {example}"
 
 

@@ -169,6 +169,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         config=_read_config(arguments),
         assignments=arguments.set,
         variables=dict(parse_assignment(text, f"--env {text}") for text in arguments.env),
+        rom_directories=_read_rom_directories(arguments),
         sysfs=arguments.sysfs,
         pass_through=arguments.on_error == "passthrough",
     )
@@ -318,6 +319,7 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
         allocations=parse_allocations(_read_environment(arguments)),
         host=host,
         settings=_read_settings(arguments, vmi),
+        rom_directories=_read_rom_directories(arguments),
     )
 
 
@@ -335,6 +337,12 @@ def _read_settings(arguments: argparse.Namespace, vmi: Vmi) -> Settings:
     from launcher_hook.config import read_settings
 
     return read_settings(_read_config(arguments), vmi.config_source, arguments.set)
+
+
+def _read_rom_directories(arguments: argparse.Namespace) -> tuple[str, ...]:
+    from launcher_hook.rompath import check_directory
+
+    return tuple(check_directory(name, f"--rom-dir {name}") for name in arguments.rom_dir)
 
 
 def _read_config(arguments: argparse.Namespace) -> tuple[str, bytes] | None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from launcher_hook.configkeys import check_values
+from launcher_hook.devicekeys import DEVICE_KEYS
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.model import Settings
 
@@ -79,10 +80,21 @@ def _parse_set(text: str) -> dict[str, Any]:
     if not keys or not all(keys):
         raise InputError(where, f"{text!r} is not key=value", "write e.g. --set layout=root-bus")
     layer: Any = parse_yaml(value, where)
+    if keys[0] == "devices" and len(keys) == 2:
+        keys[1:] = _split_option(keys[1], isinstance(layer, dict))
     for key in reversed(keys):
         layer = {key: layer}
     assert isinstance(layer, dict)
     return layer
+
+
+def _split_option(path: str, is_mapping: bool) -> list[str]:
+    """Split ``0000:86:00.0.rom.bar``: a mapping may be a device's options or one of its options."""
+    name, _, option = path.rpartition(".")
+    if not name or (is_mapping and option not in DEVICE_KEYS):
+        return [path]
+    above, _, group = name.rpartition(".")
+    return [above, group, option] if above and group in ("rom", "driver") else [name, option]
 
 
 def parse_yaml(content: str | bytes, where: str) -> Any:

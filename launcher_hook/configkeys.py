@@ -1,32 +1,17 @@
-"""The configuration's keys: what each takes, its default and what it means.
+"""The configuration's keys: what each takes, its default and what it means."""
 
-Checked by hand and not by pydantic: a model of these few keys took 19 MB and 210 ms of CPU, of the
-64 MB and 0.2 cores that a hook has while a VM waits for its domain.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, get_args
 
+from launcher_hook.devicekeys import check_devices
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.model import Companions, Layout, Managed, Settings
+from launcher_hook.keys import Key, check_keys, check_mapping, choice, setting_of
+from launcher_hook.model import Companions, Layout, Managed, PciHole64, Settings
 from launcher_hook.pci import BDF_EXAMPLE, PciAddress
+from launcher_hook.sizes import MIB, TIB, parse_size, round_up
 
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What one key of the configuration takes.
-
-    Attributes:
-        values: What it takes, in the README's words.
-        meaning: One sentence or two.
-        check: Turns a value as YAML has it (text, list, mapping or None) into that of Settings;
-            its second argument is the value's place, for the InputError that it raises.
-    """
-
-    values: str
-    meaning: str
-    check: Callable[[Any, str], object]
+MAX_HOLE_BYTES = 16 * TIB
+"""OVMF takes no more (OvmfPkg/Library/PlatformInitLib/MemDetect.c)."""
 
 
 def check_values(values: Mapping[str, Any], where: str) -> Settings:
@@ -35,31 +20,12 @@ def check_values(values: Mapping[str, Any], where: str) -> Settings:
     Raises:
         InputError: A key is not known, or a value is not allowed.
     """
-    checked: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in KEYS:
-            raise InputError(f"{where}: {name}", "there is no such key", _nearest(name))
-        checked[name] = KEYS[name].check(value, f"{where}: {name}")
-    return Settings(**checked)
+    return Settings(**check_keys(values, KEYS, where))
 
 
-def _nearest(name: object) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(str(name), KEYS, n=1, cutoff=0.4)
-    return f"write {near[0]!r}" if near else f"the keys are {', '.join(KEYS)}"
-
-
-def _choice(choices: tuple[str, ...], meaning: str) -> Key:
-    *most, last = (repr(choice) for choice in choices)
-
-    def check(value: Any, where: str) -> object:
-        if value in choices:
-            return value
-        fix = f"write {', '.join(most)} or {last}"
-        raise InputError(where, f"{shorten(value)} is not allowed", fix)
-
-    return Key(", ".join(choices), meaning, check)
+def default_of(key: str) -> object:
+    """What holds where a key is not given."""
+    return getattr(Settings(), setting_of(key))
 
 
 def _truth(value: Any, where: str) -> bool:
@@ -68,12 +34,22 @@ def _truth(value: Any, where: str) -> bool:
     return bool(value == "true")
 
 
+def _pci_hole(value: Any, where: str) -> PciHole64:
+    if value in ("off", "auto"):
+        return value  # type: ignore[no-any-return]
+    fix = "write off, auto or a size from 1MiB to 16TiB, e.g. 512G"
+    try:
+        size_bytes = parse_size(value) if isinstance(value, str) else 0
+    except ValueError as error:
+        raise InputError(where, str(error).partition("; ")[0], fix) from None
+    if not 0 < size_bytes <= MAX_HOLE_BYTES:
+        raise InputError(where, f"{shorten(value)} is not allowed", fix)
+    return round_up(size_bytes, MIB)
+
+
 def _guest_addresses(value: Any, where: str) -> dict[str, PciAddress]:
-    if not isinstance(value, dict):
-        raise InputError(
-            where, f"{shorten(value)} is not a mapping", 'write e.g. {gpu0: "0000:00:08.0"}'
-        )
-    return {name: _guest_address(bdf, f"{where}.{name}") for name, bdf in value.items()}
+    slots = check_mapping(value, where, '{gpu0: "0000:00:08.0"}')
+    return {name: _guest_address(bdf, f"{where}.{name}") for name, bdf in slots.items()}
 
 
 def _guest_address(bdf: Any, where: str) -> PciAddress:
@@ -87,7 +63,7 @@ def _guest_address(bdf: Any, where: str) -> PciAddress:
 
 
 KEYS = {
-    "layout": _choice(
+    "layout": choice(
         get_args(Layout),
         "Where devices go in the guest: root-port puts each host slot behind a pcie-root-port of "
         "its own, root-bus puts it on bus 0; auto is root-port on q35 and virt, root-bus on "
@@ -101,12 +77,12 @@ KEYS = {
         "that cannot be kept (mirror), is an error; otherwise it is a warning.",
         _truth,
     ),
-    "companions": _choice(
+    "companions": choice(
         get_args(Companions),
         "Other functions of an allocated function's slot (GPU audio, USB, UCSI) that share its "
         "IOMMU group and are bound to vfio-pci: attach or ignore.",
     ),
-    "managed": _choice(
+    "managed": choice(
         get_args(Managed),
         "libvirt's managed attribute: yes lets libvirt bind and reset the function, keep leaves "
         "what the launcher wrote.",
@@ -116,5 +92,18 @@ KEYS = {
         "Guest addresses by device name, alias, host BDF or mdev UUID, e.g. "
         '{gpu0: "0000:00:08.0"}.',
         _guest_addresses,
+    ),
+    "pciHole64": Key(
+        "off, auto, size",
+        "Address space for 64-bit BARs, written as pcihole64 and, for a UEFI guest, told to OVMF "
+        "(`qemu:commandline` with opt/ovmf/X-PciMmio64Mb, which taints the domain). auto is what "
+        "the assigned functions' BARs need, from the node's /sys; off writes nothing and leaves "
+        "what is there. KubeVirt's annotation kubevirt.io/disablePCIHole64 is for having none.",
+        _pci_hole,
+    ),
+    "devices": Key(
+        "name: options",
+        "What is asked of single devices, by the same names as slots; see below.",
+        check_devices,
     ),
 }

@@ -57,6 +57,17 @@ class Host(ABC):
         """
 
     @abstractmethod
+    def bars64(self, address: PciAddress) -> tuple[int, ...] | None:
+        """The size in bytes of each 64-bit memory BAR of a function, in order.
+
+        Returns:
+            None where that cannot be seen.
+
+        Raises:
+            HostError: They are no sizes that a BAR can have, or the node has no room for one.
+        """
+
+    @abstractmethod
     def mdev_exists(self, uuid: str) -> bool | None:
         """Whether a mediated device exists; None where the node shows no such devices at all."""
 

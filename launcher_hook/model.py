@@ -10,6 +10,9 @@ from launcher_hook.pci import PciAddress
 Layout = Literal["auto", "root-port", "root-bus", "numa", "mirror"]
 Managed = Literal["yes", "no", "keep"]
 Companions = Literal["attach", "ignore"]
+OnOff = Literal["on", "off"]
+PciHole64 = Literal["off", "auto"] | int
+"""``off`` writes nothing, ``auto`` is worked out from the devices' BARs, a number is bytes."""
 
 HostSource = PciAddress | str
 """What backs a guest device: a host function, or the UUID (lower case) of a mediated device."""
@@ -23,6 +26,40 @@ def source_order(source: HostSource) -> tuple[bool, int, int, int, int, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """What the configuration asks of one device; None is not asked for.
+
+    Attributes:
+        rom_bar: Whether the guest sees the option ROM's BAR.
+        rom_file: Absolute path, in the compute container, of a file that stands for the ROM.
+        p2p_clique: 0 to 15; NVIDIA's driver does peer-to-peer DMA between GPUs of one clique.
+        driver_name: libvirt's ``<driver name>``.
+        driver_model: The host driver to bind instead of vfio-pci, e.g. ``mlx5_vfio_pci``.
+        driver_iommufd: Whether QEMU opens the device through /dev/iommu.
+        display: Whether QEMU shows the screen of a vGPU.
+        ramfb: Whether that screen has a boot framebuffer.
+        boot_order: From 1.
+        x_vga: QEMU's x-vga: the legacy VGA ranges go to the device.
+        acpi_nodeset: Guest NUMA cells of the device's own memory, as libvirt writes sets.
+    """
+
+    rom_bar: OnOff | None = None
+    rom_file: str | None = None
+    p2p_clique: int | None = None
+    driver_name: str | None = None
+    driver_model: str | None = None
+    driver_iommufd: Literal["yes", "no"] | None = None
+    display: OnOff | None = None
+    ramfb: OnOff | None = None
+    boot_order: int | None = None
+    x_vga: OnOff | None = None
+    acpi_nodeset: str | None = None
+
+
+NO_OPTIONS = DeviceOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the configuration says, after all its sources have been merged.
 
@@ -33,6 +70,8 @@ class Settings:
         managed: libvirt's ``managed`` attribute; ``keep`` leaves that of an adopted hostdev.
         companions: Whether other functions of an allocated function's slot come along.
         slots: Guest address by device name, alias, host BDF or mdev UUID.
+        pci_hole64: How much address space 64-bit BARs get.
+        devices: What is asked of single devices, by the same names as ``slots``.
     """
 
     layout: Layout = "auto"
@@ -40,6 +79,8 @@ class Settings:
     managed: Managed = "yes"
     companions: Companions = "attach"
     slots: Mapping[str, PciAddress] = field(default_factory=dict)
+    pci_hole64: PciHole64 = "off"
+    devices: Mapping[str, DeviceOptions] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +354,19 @@ class PlannedController:
 
 
 @dataclass(frozen=True, slots=True)
+class Hole:
+    """The address space above the guest's memory in which 64-bit BARs are mapped.
+
+    Attributes:
+        size_bytes: Whole MiB.
+        tell_firmware: Whether OVMF is told too, which does not look at the machine's own size.
+    """
+
+    size_bytes: int
+    tell_firmware: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GuestPlan:
     """Everything that is to be written, in the order in which it is written.
 
@@ -321,9 +375,13 @@ class GuestPlan:
         bridge_index: Where libvirt would add a pcie-to-pci-bridge by itself if it were not for our
             controllers, behind which it would come now: written out so that it stays there.
         warnings: What was asked for and could not be had, a sentence each.
+        options: What is asked of single devices, by alias.
+        hole: None where nothing is written about it.
     """
 
     placements: tuple[Placement, ...]
     controllers: tuple[PlannedController, ...]
     bridge_index: int | None = None
     warnings: tuple[str, ...] = ()
+    options: Mapping[str, DeviceOptions] = field(default_factory=dict)
+    hole: Hole | None = None

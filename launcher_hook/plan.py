@@ -26,6 +26,7 @@ from launcher_hook.model import (
     Settings,
     source_order,
 )
+from launcher_hook.naming import find_named
 from launcher_hook.pci import PciAddress
 from launcher_hook.room import FIRST_INDEX, GuestRoom
 
@@ -110,34 +111,17 @@ def _resolve_pins(
     assignments: Sequence[Assignment], slots: Mapping[str, PciAddress]
 ) -> dict[str, tuple[str, PciAddress]]:
     """Find the device of each pin: key and address, by alias."""
-    pins: dict[str, tuple[str, PciAddress]] = {}
-    for key, address in sorted(slots.items()):
-        matches = [a for a in assignments if key.lower() in _names(a)]
-        if len(matches) != 1:
-            names = ", ".join(a.name or a.alias for a in matches or assignments) or "none"
-            what = "names more than one device" if matches else "names no device of this VM"
-            raise InputError(
-                f"slots.{key}", f"{key!r} {what}", f"write an alias or a host BDF of: {names}"
+    pins = find_named(slots, assignments, "slots")
+    pinned: dict[PciAddress, str] = {}
+    for key, address in pins.values():
+        if address in pinned:
+            raise PlanError(
+                f"slots.{key}",
+                f"'{address}' is pinned by slots.{pinned[address]} too",
+                "give each device an address of its own",
             )
-        alias = matches[0].alias
-        if alias in pins:
-            raise InputError(
-                f"slots.{key}", f"{pins[alias][0]!r} pins the same device", "keep one of the two"
-            )
-        for other_key, other in pins.values():
-            if other == address:
-                raise PlanError(
-                    f"slots.{key}",
-                    f"'{address}' is pinned by slots.{other_key} too",
-                    "give each device an address of its own",
-                )
-        pins[alias] = (key, address)
+        pinned[address] = key
     return pins
-
-
-def _names(assignment: Assignment) -> set[str]:
-    names = {assignment.alias, assignment.alias.removeprefix("ua-"), str(assignment.source)}
-    return {name.lower() for name in (*names, assignment.name) if name}
 
 
 def _check_kept(assignment: Assignment, kept: PciAddress, owner: str) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from launcher_hook.assign import AliasBook, assign_devices
 from launcher_hook.companions import add_companions, check_host
@@ -23,11 +23,12 @@ from launcher_hook.model import (
     GuestPlan,
     GuestTopology,
     HostFacts,
+    HostFunction,
     PresentHostdev,
     Settings,
 )
 from launcher_hook.plan import plan_guest
-from launcher_hook.schema import SchemaSet, check_written
+from launcher_hook.schema import SchemaSet, check_options, check_written
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi
 
@@ -45,6 +46,7 @@ class Inputs:
         allocations: By variable; empty in a stock sidecar.
         host: The node's ``/sys``; ``HostTree(None)`` where there is none.
         settings: The merged configuration.
+        rom_directories: Where the deployment lets ROM files be.
     """
 
     domain_xml: bytes
@@ -53,6 +55,7 @@ class Inputs:
     allocations: Mapping[str, Allocation] = field(default_factory=dict)
     host: Host = field(default_factory=lambda: HostTree(None))
     settings: Settings = field(default_factory=Settings)
+    rom_directories: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,10 @@ def render_domain(inputs: Inputs, schemas: SchemaSet, *, explain: bool = False) 
     tree = parse_domain(inputs.domain_xml, inputs.where)
     root = tree.getroot()
     present = _read_present(root, inputs.where)
-    decision = _decide(root, [hostdev for _, hostdev in present], inputs)
+    decision = _decide(root, present, inputs)
     before = deepcopy(tree)
     written = put_plan(root, decision.plan, present)
+    check_options(written, decision.plan.options, schemas)
     warnings = check_written(written, before.getroot(), root, schemas, explain_before=explain)
     xml = print_domain(tree, inputs.domain_xml)
     if xml == print_domain(before, inputs.domain_xml):
@@ -109,8 +113,7 @@ def plan_domain(inputs: Inputs) -> Decision:
         HookError: As for ``render_domain``.
     """
     root = parse_domain(inputs.domain_xml, inputs.where).getroot()
-    present = [hostdev for _, hostdev in _read_present(root, inputs.where)]
-    return _decide(root, present, inputs, placing=True)
+    return _decide(root, _read_present(root, inputs.where), inputs, placing=True)
 
 
 def awaits_migration(inputs: Inputs) -> bool:
@@ -131,7 +134,11 @@ def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostd
 
 
 def _decide(
-    root: Element, present: Sequence[PresentHostdev], inputs: Inputs, *, placing: bool = False
+    root: Element,
+    present: Sequence[tuple[Element, PresentHostdev]],
+    inputs: Inputs,
+    *,
+    placing: bool = False,
 ) -> Decision:
     places = inputs.settings.layout in ("numa", "mirror")
     topology = read_topology(root, inputs.where, with_numa=places)
@@ -139,7 +146,7 @@ def _decide(
     assigned = assign_devices(
         inputs.vmi.requests,
         inputs.allocations,
-        present,
+        [hostdev for _, hostdev in present],
         aliases,
         read_usb_aliases(root),
         frozenset(read_interface_sources(root, inputs.where)),
@@ -150,6 +157,10 @@ def _decide(
     assigned = add_companions(assigned, facts, inputs.settings, aliases)
     check_host(assigned, facts)
     plan = plan_guest(assigned, topology, inputs.settings, facts)
+    if inputs.settings.devices:
+        plan = _with_options(plan, root, present, facts, inputs)
+    if inputs.settings.pci_hole64 != "off":
+        plan = _with_hole(plan, root, topology, inputs)
     for placement in plan.placements:
         claimed = placement.assignment.name is not None or placement.assignment.present is not None
         unclaimed = not claimed and not placement.assignment.is_companion
@@ -165,3 +176,52 @@ def _decide(
     for warning in plan.warnings:
         log.warning("%s", warning)
     return Decision(plan, topology, facts)
+
+
+def _with_options(
+    plan: GuestPlan,
+    root: Element,
+    present: Sequence[tuple[Element, PresentHostdev]],
+    facts: HostFacts,
+    inputs: Inputs,
+) -> GuestPlan:
+    # Loaded only where it is asked for, as in _with_hole: most VMs ask for neither.
+    from launcher_hook.domain.parts import read_parts
+    from launcher_hook.options import resolve_options, take_for_vgpu
+    from launcher_hook.pciids import load_names
+
+    names = load_names()
+
+    def name_of(function: HostFunction) -> str | None:
+        if function.vendor_id is None or function.device_id is None:
+            return None
+        return names.device_name(function.vendor_id, function.device_id)
+
+    options, warnings = resolve_options(
+        inputs.settings.devices,
+        [placement.assignment for placement in plan.placements],
+        facts,
+        read_parts(root, present, inputs.where),
+        inputs.rom_directories,
+        name_of,
+    )
+    placements = tuple(
+        replace(p, assignment=take_for_vgpu(p.assignment, options.get(p.assignment.alias)))
+        for p in plan.placements
+    )
+    return replace(
+        plan, placements=placements, options=options, warnings=(*plan.warnings, *warnings)
+    )
+
+
+def _with_hole(
+    plan: GuestPlan, root: Element, topology: GuestTopology, inputs: Inputs
+) -> GuestPlan:
+    from launcher_hook.domain.space import read_space
+    from launcher_hook.mmio import plan_hole
+
+    setting = inputs.settings.pci_hole64
+    addresses = [p.assignment.host_address for p in plan.placements] if setting == "auto" else []
+    bars = {address: inputs.host.bars64(address) for address in addresses if address is not None}
+    hole, warnings = plan_hole(setting, plan, topology, read_space(root), bars)
+    return replace(plan, hole=hole, warnings=(*plan.warnings, *warnings))

@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher_hook.bars import is_bar_size
 from launcher_hook.cpuset import parse_cpuset, print_cpuset
 from launcher_hook.devnodes import DeviceNodes, NodeList, NodeTree
-from launcher_hook.errors import InputError, shorten
+from launcher_hook.errors import HostError, InputError, shorten
 from launcher_hook.files import read_file
 from launcher_hook.host import Host
 from launcher_hook.mdev import is_mdev_uuid
@@ -42,6 +43,7 @@ class HostSnapshot(Host):
         answering: Whether a function answered; one that is not in here is not known about.
         nodes: What was below ``/dev``.
         cpus: Of each NUMA node that is known.
+        bars: Sizes of the 64-bit BARs of each function of which they are known.
     """
 
     functions_by_address: Mapping[PciAddress, HostFunction]
@@ -49,6 +51,7 @@ class HostSnapshot(Host):
     answering: Mapping[PciAddress, bool] = field(default_factory=dict)
     nodes: NodeList = field(default_factory=NodeList)
     cpus: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    bars: Mapping[PciAddress, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def known(self) -> bool:
@@ -74,6 +77,10 @@ class HostSnapshot(Host):
     def answers(self, address: PciAddress) -> bool | None:
         """Whether a function answered."""
         return self.answering.get(address)
+
+    def bars64(self, address: PciAddress) -> tuple[int, ...] | None:
+        """The sizes of a function's 64-bit BARs."""
+        return self.bars.get(address)
 
     def mdev_exists(self, uuid: str) -> bool | None:
         """Whether there was a mediated device; None where the node showed none at all."""
@@ -152,7 +159,16 @@ def _describe(function: HostFunction, host: Host) -> dict[str, Any]:
         "physicalFunction": _text(function.physical_function),
         "bridges": [str(bridge) for bridge in function.bridges],
         "answers": host.answers(function.address),
+        "bars64": _bars64(function.address, host),
     }
+
+
+def _bars64(address: PciAddress, host: Host) -> list[int] | None:
+    try:
+        sizes = host.bars64(address)
+    except HostError:  # one function with trouble does not keep the others from being written down
+        return None
+    return None if sizes is None else list(sizes)
 
 
 def _describe_mdev(device: MediatedDevice) -> dict[str, Any]:
@@ -180,7 +196,7 @@ def parse_snapshot(data: bytes, where: str) -> HostSnapshot:
             "it is no snapshot of a node",
             "give the root of a /sys, or a file that `launcher-hook discover --snapshot` wrote",
         )
-    functions, answering = {}, {}
+    functions, answering, bars = {}, {}, {}
     for index, entry in enumerate(_list(document, "functions", where)):
         fields = _Fields(entry, f"{where}: functions[{index}]")
         function = fields.function()
@@ -188,6 +204,9 @@ def parse_snapshot(data: bytes, where: str) -> HostSnapshot:
         answers = fields.take("answers", bool)
         if answers is not None:
             answering[function.address] = answers
+        sizes = fields.bars64()  # which a snapshot of an earlier version has not
+        if sizes is not None:
+            bars[function.address] = sizes
     mediated = None
     if document.get("mediatedDevices") is not None:
         mediated = {}
@@ -201,6 +220,7 @@ def parse_snapshot(data: bytes, where: str) -> HostSnapshot:
         answering,
         nodes,
         _node_cpus(document.get("nodeCpus", {}), f"{where}: nodeCpus"),
+        bars,
     )
 
 
@@ -239,6 +259,15 @@ class _Fields:
                 for bridge in self.take("bridges", list) or ()
             ),
         )
+
+    def bars64(self) -> tuple[int, ...] | None:
+        sizes = self.take("bars64", list)
+        if sizes is None:
+            return None
+        for size in sizes:
+            if type(size) is not int or not is_bar_size(size):
+                raise self._fault(f"bars64: {shorten(size)} is no size of a BAR")
+        return tuple(sizes)
 
     def mediated_device(self) -> MediatedDevice:
         uuid = self.take("uuid", str)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from launcher_hook.bars import parse_bars
 from launcher_hook.cpuset import parse_cpuset
 from launcher_hook.errors import HostError
 from launcher_hook.host import Host
@@ -40,6 +41,9 @@ _CPULIST_BYTES = 4096
 
 # What anybody may read of the configuration space (drivers/pci/pci-sysfs.c, pci_read_config).
 _CONFIG_HEADER_BYTES = 64
+
+# Six BARs, a ROM and up to ten windows of 57 characters a line.
+_RESOURCE_BYTES = 4096
 
 _GROUP = re.compile(r"[0-9]{1,9}")
 _NUMA_NODE = re.compile(r"[0-9]{1,5}")
@@ -149,6 +153,15 @@ class HostTree(Host):
         """
         header = _read_file(self._path(f"{_DEVICES}/{address}/config"), _CONFIG_HEADER_BYTES)
         return None if len(header) < _CONFIG_HEADER_BYTES else header.strip(b"\xff") != b""
+
+    def bars64(self, address: PciAddress) -> tuple[int, ...] | None:
+        """The size in bytes of each 64-bit memory BAR of a function, in order.
+
+        Raises:
+            HostError: They are no sizes that a BAR can have, or the node has no room for one.
+        """
+        data = _read_file(self._path(f"{_DEVICES}/{address}/resource"), _RESOURCE_BYTES)
+        return parse_bars(data.decode("ascii", "replace"), f"{address}: resource") if data else None
 
     def mdev_exists(self, uuid: str) -> bool | None:
         """Whether a mediated device exists; None where the tree shows no such devices at all."""

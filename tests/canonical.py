@@ -38,6 +38,8 @@ def canonical_without_ours(xml: bytes, original: bytes) -> str:
                 target.attrib.clear()
             for address in controller.findall("./address"):
                 address.attrib.pop("multifunction", None)
+    _drop_hole(root, etree.fromstring(original))
+    _drop_qemu(root, etree.fromstring(original))
     if devices is not None and not len(devices):
         devices.text = None
         if etree.fromstring(original).find("devices") is None:
@@ -54,6 +56,36 @@ def _ports(root: etree._Element) -> list[etree._Element]:
 
 def _port_indexes(root: etree._Element) -> set[str | None]:
     return {port.get("index") for port in _ports(root)}
+
+
+def _drop_hole(root: etree._Element, original: etree._Element) -> None:
+    """The root bus's controller, if there was none, or its hole, which may be widened."""
+    path = "./devices/controller[@index='0'][@type='pci']"
+    for controller in root.findall(path):
+        if original.find(path) is None:
+            _drop(controller)
+        for hole in controller.findall("./pcihole64"):
+            _drop(hole)
+
+
+def _drop_qemu(root: etree._Element, original: etree._Element) -> None:
+    """What OVMF is told and the properties of our devices, if nobody said so before."""
+    names = {"q": "http://libvirt.org/schemas/domain/qemu/1.0"}
+    told = "./q:commandline/q:arg[starts-with(@value, 'name=opt/ovmf/X-PciMmio64Mb,')]"
+    if not original.xpath(told, namespaces=names):
+        for argument in root.xpath(told, namespaces=names):
+            _drop(argument.getprevious())
+            _drop(argument)
+    properties = "./q:override/q:device/q:frontend/q:property"
+    had = {p.get("name") for p in original.iterfind(properties, names)}
+    for item in root.findall(properties, names):
+        if item.get("name") in {"x-vga", "x-nv-gpudirect-clique"} - had:
+            _drop(item)
+    for path in ("./q:override/q:device/q:frontend", "./q:override/q:device", "./q:override",
+                 "./q:commandline"):  # fmt: skip
+        for element in root.findall(path, names):
+            if not len(element):
+                _drop(element)
 
 
 def _drop(element: etree._Element) -> None:

@@ -1,7 +1,8 @@
 """Reads ``fixtures/cases/<name>/`` and the launcher's own domains into the program's inputs.
 
 A case holds domain.xml and, where it has one: vmi.json, env (NAME=VALUE lines), host.yaml (the
-fields of ``hosttree.HostDevice``), config.yaml; and expected.xml or expected-error.txt.
+fields of ``hosttree.HostDevice``), config.yaml, rom-dirs (a directory a line); and expected.xml or
+expected-error.txt.
 """
 
 import os
@@ -50,7 +51,12 @@ def read_case(name: str, scratch: Path, domain_xml: bytes | None = None) -> Inpu
         allocations=parse_allocations(parse_env_file(lines, "env")),
         host=_host_tree(directory / "host.yaml", scratch / "sys"),
         settings=read_settings(file, vmi.config_source),
+        rom_directories=_lines(directory / "rom-dirs"),
     )
+
+
+def _lines(file: Path) -> tuple[str, ...]:
+    return tuple(file.read_text().splitlines()) if file.exists() else ()
 
 
 def _host_tree(file: Path, root: Path) -> HostTree:

@@ -20,15 +20,28 @@ _DROPPED_ATTRIBUTES = {
 }
 
 
-def next_pass(sent: bytes, read_back: bytes, spare_ports: int = 0) -> bytes:
+_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+
+
+def next_pass(
+    sent: bytes, read_back: bytes, spare_ports: int = 0, *, keeps_commandline: bool = True
+) -> bytes:
     """The domain that the hook is given next.
+
+    ``qemu:override`` never comes back. ``qemu:commandline`` does in a launcher that reads it out of
+    the hook's answer (kubevirt pkg/virt-launcher/virtwrap/converter/translate,
+    TransferQEMUCommandline), and is gone in pass 3 of others.
 
     Args:
         sent: What libvirt was given.
         read_back: What libvirt made of it.
         spare_ports: How many empty root ports without address are added (pass 3).
+        keeps_commandline: Whether the hook's own ``qemu:commandline`` comes back.
     """
     domain = etree.fromstring(sent)
+    for lost in ("override",) if keeps_commandline else ("override", "commandline"):
+        for element in domain.findall(f"{_QEMU}{lost}"):
+            domain.remove(element)
     devices = deepcopy(etree.fromstring(read_back).find("devices"))
     assert devices is not None
     for device in devices.iterfind("*"):

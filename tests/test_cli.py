@@ -211,6 +211,7 @@ def test_a_plan_of_nothing_says_so(output: str) -> None:
         (["--vmi", "/nonexistent"], 2, "/nonexistent: it cannot be read: No such file"),
         (["--domain", "/"], 2, "/: it cannot be read: Is a directory"),
         (["--sysfs", "/nonexistent"], 2, "there is no bus/pci/devices below it; give a node's"),
+        (["--rom-dir", "roms"], 2, "--rom-dir roms: 'roms' is no directory to be allowed"),
         (["--schema-version", "1.0"], 2, "there are no libvirt schemas of version '1.0'"),
         (["--env", DEVICES, "-o", "/nonexistent/x"], 2, "-o /nonexistent/x: it cannot be written"),
         (["--domain", "-", "--vmi", "-"], 2, "stdin is the domain already"),

@@ -7,7 +7,8 @@ import pytest
 from launcher_hook.config import read_settings
 from launcher_hook.configkeys import KEYS
 from launcher_hook.errors import InputError
-from launcher_hook.model import Settings
+from launcher_hook.keys import setting_of
+from launcher_hook.model import DeviceOptions, Settings
 from launcher_hook.pci import PciAddress
 
 
@@ -34,6 +35,27 @@ def test_a_later_source_wins_and_slots_are_merged() -> None:
     )
 
 
+def test_options_of_a_device_are_merged_key_by_key() -> None:
+    settings = read_settings(
+        ("file", b"pciHole64: 64GiB\ndevices: {a: {bootOrder: 1, rom: {bar: on}}}"),
+        ("annotation", "devices: {a: {rom: {file: /x}}, b.c: {xVga: off}}"),
+        ["devices.a.driver={name: vfio}", "devices.0000:86:00.0.rom.bar=off", "devices.b.c.xVga=on",
+         "devices.0000:86:00.1={ramfb: on}", "pciHole64=auto"],
+    )  # fmt: skip
+    assert settings.pci_hole64 == "auto"
+    assert settings.devices == {
+        "a": DeviceOptions(boot_order=1, rom_bar="on", rom_file="/x", driver_name="vfio"),
+        "b.c": DeviceOptions(x_vga="on"),
+        "0000:86:00.0": DeviceOptions(rom_bar="off"),
+        "0000:86:00.1": DeviceOptions(ramfb="on"),
+    }
+
+
+@pytest.mark.parametrize(("text", "mib"), [("64GiB", 65536), ("1b", 1), ("64GB", 61036)])
+def test_a_hole_has_whole_mib(text: str, mib: int) -> None:
+    assert read_settings(assignments=[f"pciHole64={text}"]).pci_hole64 == mib << 20
+
+
 @pytest.mark.parametrize("content", [b"", b"# only words\n", b"{}"])
 def test_an_empty_file_says_nothing(content: bytes) -> None:
     assert read_settings(("file", content)) == Settings()
@@ -57,6 +79,25 @@ def test_an_empty_file_says_nothing(content: bytes) -> None:
         ("slots.gpu0=08.0", "slots.gpu0: '08.0' is not a PCI address; write domain:bus:slot"),
         ("slots.gpu0=[1]", r"slots.gpu0: \['1'\] is not a guest address; write domain:bus"),
         ("slots.gpu0=", "slots.gpu0: None is not a guest address; write domain:bus"),
+        ("pciHole64=512", "pciHole64: '512' is not a size; write off, auto or a size from 1MiB"),
+        ("pciHole64=0G", "pciHole64: '0G' is not allowed; write off, auto or a size"),
+        ("pciHole64=16385G", "pciHole64: '16385G' is not allowed; write off, auto or a size"),
+        ("pciHole64=[1]", r"pciHole64: \['1'\] is not allowed; write off, auto"),
+        ("devices=3", "devices: '3' is not a mapping; write e.g. {gpu0: {bootOrder: 1}}"),
+        ("devices.a=3", "devices.a: '3' is not a mapping; write e.g. {bootOrder: 1}"),
+        ("devices.a.rom=3", "devices.a: rom: '3' is not a mapping; write e.g. {bar: off}"),
+        ("devices.a.bootorder=1", "devices.a: bootorder: there is no such key; write 'bootOrder'"),
+        ("devices.a.rom.fil=/x", "devices.a: rom: fil: there is no such key; write 'file'"),
+        ("devices.a.rom.file=x", "rom: file: 'x' is not allowed; write an absolute path"),
+        ("devices.a.rom.bar=yes", "rom: bar: 'yes' is not allowed; write 'on' or 'off'"),
+        ("devices.a.bootOrder=0", "bootOrder: '0' is not allowed; write a number from 1 to 65535"),
+        ("devices.a.bootOrder=0x1", "bootOrder: '0x1' is not allowed; write a number from 1"),
+        ("devices.a.p2pClique=16", "p2pClique: '16' is not allowed; write a number from 0 to 15"),
+        ("devices.a.driver.name=kvm", "driver: name: 'kvm' is not allowed; write 'vfio'"),
+        ("devices.a.driver.model=a/b", "driver: model: 'a/b' is not allowed; write a driver's"),
+        ("devices.a.driver.iommufd=on", "driver: iommufd: 'on' is not allowed; write 'yes' or"),
+        ("devices.a.acpiNodeset=1-", "acpiNodeset: '1-' is no set of NUMA cells; write e.g. 0-1"),
+        ("devices.a.acpiNodeset=", "acpiNodeset: None is no set of NUMA cells; write e.g. 0-1"),
         ("layout", "'layout' is not key=value; write e.g. --set layout=root-bus"),
         ("=x", "is not key=value"),
         ("slots.=x", "is not key=value"),
@@ -87,7 +128,7 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, message: str
 
 
 def test_each_key_is_a_setting_and_described() -> None:
-    assert set(KEYS) == {field.name for field in fields(Settings)}
+    assert {setting_of(key) for key in KEYS} == {field.name for field in fields(Settings)}
     assert all(key.meaning.endswith(".") for key in KEYS.values())
 
 

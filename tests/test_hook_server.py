@@ -57,6 +57,21 @@ def test_the_plugin_api_answers_the_same() -> None:
         directory.rmdir()
 
 
+def test_the_deployment_says_where_rom_files_may_be() -> None:
+    vmi = json.loads(VMI)
+    asked = "devices: {gpu0: {rom: {file: /var/run/roms/x.rom}}}"
+    annotations = vmi["metadata"].setdefault("annotations", {})
+    annotations["passthrough.launcher-hook.io/config"] = asked
+    with running_sidecar(*NO_SYSFS, "--rom-dir", "/var/run/roms") as allowing:
+        answer = allowing.define(DOMAIN, json.dumps(vmi).encode())
+    assert b'<rom file="/var/run/roms/x.rom"/>' in answer
+    with (
+        running_sidecar(*NO_SYSFS) as refusing,
+        pytest.raises(grpc.RpcError, match=r"allows \(none\); add --rom-dir DIRECTORY"),
+    ):
+        refusing.define(DOMAIN, json.dumps(vmi).encode())
+
+
 def test_the_shim_program_answers_the_same() -> None:
     program = str(Path(COMMAND).with_name("onDefineDomain"))
     done = subprocess.run(

@@ -359,7 +359,7 @@ def test_a_pin_must_name_one_device() -> None:
     devices = [device("0000:86:00.0", "gpu0")]
     with pytest.raises(InputError, match="'gpu7' names no device of this VM; write .*: gpu0"):
         plan(devices, slots={"gpu7": "0000:00:08.0"})
-    with pytest.raises(InputError, match="'0000:86:00.0' pins the same device; keep one"):
+    with pytest.raises(InputError, match="'0000:86:00.0' is the same device; keep one"):
         plan(devices, slots={"gpu0": "0000:00:09.0", "0000:86:00.0": "0000:00:08.0"})
     twice = [*devices, replace(device("0000:af:00.0", "gpu0"), alias="ua-hostdevice-gpu0")]
     with pytest.raises(InputError, match="'gpu0' names more than one device; write an alias"):

@@ -10,13 +10,15 @@ from pathlib import Path
 from plans import SCENES, names
 from test_cases import check_expectation
 
-from launcher_hook.configkeys import KEYS
+from launcher_hook.configkeys import KEYS, default_of
+from launcher_hook.devicekeys import DEVICE_KEYS
 from launcher_hook.deviceplugin.configfile import describe_selector_keys
-from launcher_hook.model import Settings
 from launcher_hook.report.tree import print_tree
 
 README = Path(__file__).parent.parent / "README.md"
 _TABLE = re.compile(r"(<!-- configuration: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+
+_OPTIONS = re.compile(r"(<!-- options: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
 
 _SELECTORS = re.compile(r"(<!-- selectors: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -31,13 +33,21 @@ def configuration_table() -> str:
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, key in KEYS.items():
         text = key.meaning.replace("|", r"\|")
-        lines.append(f"| `{name}` | {key.values} | `{getattr(Settings(), name)}` | {text} |")
+        lines.append(f"| `{name}` | {key.values} | `{default_of(name)}` | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def option_table() -> str:
+    lines = ["| key of a device | values | meaning |", "|---|---|---|"]
+    for name, key in DEVICE_KEYS.items():
+        lines.append(f"| `{name}` | {key.values} | {key.meaning} |")
     return "\n".join(lines) + "\n"
 
 
 def test_the_tables_of_keys_are_made_from_the_keys(update_expected: bool) -> None:
     text = README.read_text()
     wanted = _TABLE.sub(lambda match: match[1] + configuration_table() + match[2], text)
+    wanted = _OPTIONS.sub(lambda match: match[1] + option_table() + match[2], wanted)
     wanted = _SELECTORS.sub(lambda match: match[1] + selector_table() + match[2], wanted)
     if update_expected:
         README.write_text(wanted)

@@ -37,6 +37,10 @@ VALID = {
     f"<target busNr='254'><node>1</node></target>{GUEST}</controller>",
     "upstream": PORT.replace("pcie-root-port", "pcie-switch-upstream-port"),
     "downstream": PORT.replace("pcie-root-port", "pcie-switch-downstream-port"),
+    "root-with-a-hole": "<controller type='pci' index='0' model='pcie-root'>"
+    "<pcihole64 unit='KiB'>537919488</pcihole64></controller>",
+    "conventional-root": "<controller type='pci' index='0' model='pci-root'><pcihole64>1</pcihole64>"
+    "</controller>",
     "other-hostdev": "<hostdev type='usb'><anything/></hostdev>",
     "other-pci-controller": "<controller type='pci' index='0' model='pcie-root'/>",
     "other-controller": "<controller type='usb' index='0' model='none'/>",
@@ -74,6 +78,17 @@ INVALID = {
         PORT.replace("domain", "multifunction='off' domain"), "/address/@multifunction",
     ),
     "boot-order-zero": (PCI.replace(ALIAS, f"{ALIAS}<boot order='0'/>"), "/boot/@order"),
+    "hole-of-a-port": (
+        PORT.replace("<target", "<pcihole64 unit='KiB'>1</pcihole64><target"), "/pcihole64",
+    ),
+    "hole-with-a-unit-inside": (
+        "<controller type='pci' index='0' model='pcie-root'><pcihole64>1G</pcihole64></controller>",
+        "/pcihole64",
+    ),
+    "root-of-another-index": (
+        "<controller type='pci' index='1' model='pcie-root'><pcihole64>1</pcihole64></controller>",
+        "/@index",
+    ),
     "text": (PCI.replace(ALIAS, f"gpu{ALIAS}"), ""),
     "index-zero": (PORT.replace("index='24'", "index='0'"), "/@index"),
     "index-hex": (PORT.replace("index='24'", "index='0x18'"), "/@index"),

@@ -30,6 +30,7 @@ from launcher_hook.sysfs import HostTree
 
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
 GPU = PciAddress.parse("0000:81:00.0")
+BARS = (1 << 24, 0, 1 << 35, 0, 1 << 25)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def tree(tmp_path: Path) -> HostTree:
         tmp_path / "sys",
         [
             bridge("0000:80:01.0", group=40),
-            *gpu("0000:81:00.0", group=42, numa=1, parent="0000:80:01.0"),
+            *gpu("0000:81:00.0", group=42, numa=1, parent="0000:80:01.0", bars=BARS),
             *many_devices(3),
         ],
     )
@@ -63,12 +64,33 @@ def test_it_answers_as_the_node_did(tree: HostTree, snapshot: HostSnapshot) -> N
     for address in (*tree.addresses(), PciAddress.parse("0000:ff:00.0")):
         assert snapshot.function(address) == tree.function(address)
         assert snapshot.answers(address) == tree.answers(address)
+        assert snapshot.bars64(address) == tree.bars64(address)
         assert snapshot.slot_functions(address) == tree.slot_functions(address)
     for group in (40, 42, 0, 99):
         assert snapshot.group_members(group) == tree.group_members(group)
     for vendors in (None, {0x10DE}, {0x8086}, {0x1234}):
         assert snapshot.functions(vendors) == tree.functions(vendors)
     assert snapshot.facts([GPU, UUID]) == tree.facts([GPU, UUID])
+
+
+def test_it_has_the_bars_of_every_function_that_shows_them(snapshot: HostSnapshot) -> None:
+    assert snapshot.bars64(GPU) == (1 << 24, 1 << 35, 1 << 25)
+    assert snapshot.bars64(PciAddress.parse("0000:80:01.0")) is None
+
+
+def test_bars_that_no_function_can_have_are_left_out(tree: HostTree) -> None:
+    assert tree.root is not None
+    write_attribute(tree.root, "0000:81:00.0", "resource", "0x0 0x0\n")
+    again = parse_snapshot(print_snapshot(tree, NodeTree(Path("/nonexistent"))), "s")
+    assert again.bars64(GPU) is None
+    assert again.bars64(GPU.with_function(1)) is not None
+
+
+def test_a_snapshot_of_an_earlier_version_knows_no_bars(tree: HostTree) -> None:
+    document = json.loads(print_snapshot(tree, NodeTree(Path("/nonexistent"))))
+    for function in document["functions"]:
+        del function["bars64"]
+    assert parse_snapshot(json.dumps(document).encode(), "s").bars64(GPU) is None
 
 
 def test_it_has_the_mediated_devices(tree: HostTree, snapshot: HostSnapshot) -> None:

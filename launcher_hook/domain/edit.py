@@ -11,6 +11,10 @@ from lxml import etree
 
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element
+from launcher_hook.domain.inspect import read_machine
+from launcher_hook.domain.layout import insert
+from launcher_hook.domain.options import add_options, put_hole
+from launcher_hook.domain.qemu import put_overrides, put_told_to_ovmf
 from launcher_hook.model import (
     PORT_MODELS,
     GuestPlan,
@@ -19,6 +23,7 @@ from launcher_hook.model import (
     PresentHostdev,
 )
 from launcher_hook.pci import PciAddress
+from launcher_hook.sizes import MIB
 
 _WHOLLY_OURS = ("address", "alias")
 """Elements of which every attribute is ours to say."""
@@ -37,32 +42,40 @@ def put_plan(
         present: The domain's hostdevs of ours and what was read from them.
 
     Returns:
-        The elements that are now ours: controllers, then hostdevs.
+        The devices that are now ours: controllers, then hostdevs.
     """
     if not plan.placements:
         return ()
     devices = root.find("./devices")
     if devices is None:
-        devices = _insert(root, etree.Element("devices"), None)
-    return (
+        devices = insert(root, etree.Element("devices"), None)
+    written = (
         *put_controllers(devices, plan),
-        *put_hostdevs(devices, plan.placements, present),
+        *(put_hole(root, devices, plan.hole, read_machine(root)[0]) if plan.hole else ()),
+        *put_hostdevs(devices, plan, present),
     )
+    put_overrides(root, plan.options)
+    if plan.hole is not None and plan.hole.tell_firmware:
+        put_told_to_ovmf(root, plan.hole.size_bytes // MIB)
+    return written
 
 
 def put_hostdevs(
     devices: Element,
-    placements: Sequence[Placement],
+    plan: GuestPlan,
     present: Sequence[tuple[Element, PresentHostdev]],
 ) -> Iterator[Element]:
     """Write ``<hostdev>``s, new ones behind the last that is there."""
     elements = {hostdev.source: element for element, hostdev in present}
     last = present[-1][0] if present else None
-    for placement in placements:
+    for placement in plan.placements:
         adopted = elements.get(placement.assignment.source)
         wanted = _hostdev(placement, adopted)
+        options = plan.options.get(placement.assignment.alias)
+        if options is not None:
+            add_options(wanted, options)
         if adopted is None:
-            last = _insert(devices, wanted, last)
+            last = insert(devices, wanted, last)
             yield last
         else:
             _merge(wanted, adopted)
@@ -82,7 +95,7 @@ def put_controllers(devices: Element, plan: GuestPlan) -> Iterator[Element]:
     for controller in wanted:
         there = by_index.get(int(controller.get("index", "")))
         if there is None:
-            last = _insert(devices, controller, last)
+            last = insert(devices, controller, last)
             yield last
         else:
             _merge(controller, there)
@@ -164,58 +177,9 @@ def _merge(wanted: Element, there: Element) -> None:
     for child in list(wanted):
         found = there.find(f"./{child.tag!s}")
         if found is None:
-            _insert(there, child, there[-1] if len(there) else None)
+            # libxml2 takes nothing between a driver and its source (any order is libvirt's schema).
+            beside = there.find("./source") if child.tag == "driver" else None
+            last = there[-1] if len(there) else None
+            insert(there, child, beside if beside is not None else last)
         else:
             _merge(child, found)
-
-
-def _insert(parent: Element, element: Element, after: Element | None) -> Element:
-    """Insert behind a sibling, or at the end, indented as the neighbours are."""
-    last = after if after is not None else (parent[-1] if len(parent) else None)
-    if last is None:
-        outer = _indent_of(parent)
-        if outer is not None:
-            parent.text = outer + _step(outer, parent)
-        element.tail = outer
-        parent.append(element)
-    else:
-        tail = last.tail
-        closing = last.getnext() is None
-        last.addnext(element)
-        element.tail = tail
-        if closing:  # the closing tag's indentation has moved behind the new element
-            last.tail = parent.text if not (parent.text or "").strip() else None
-        else:
-            last.tail = tail
-    own = _indent_of(element)
-    if own is not None and len(element):
-        _indent_children(element, own, _step(own, element))
-    return element
-
-
-def _indent_children(element: Element, own: str, step: str) -> None:
-    element.text = own + step
-    for child in element:
-        child.tail = own + step
-        if len(child):
-            _indent_children(child, own + step, step)
-    element[-1].tail = own
-
-
-def _indent_of(element: Element) -> str | None:
-    """The white space before an element's own tag; None in a document on one line."""
-    previous = element.getprevious()
-    parent = element.getparent()
-    text = previous.tail if previous is not None else parent.text if parent is not None else None
-    return text if text and not text.strip() and "\n" in text else None
-
-
-def _step(outer: str, element: Element) -> str:
-    """One level of indentation, as the document does it."""
-    parent = element.getparent()
-    above = _indent_of(parent) if parent is not None else None
-    inner_width = outer.rpartition("\n")[2]
-    outer_width = (above or "\n").rpartition("\n")[2]
-    if inner_width.startswith(outer_width) and inner_width != outer_width:
-        return inner_width[len(outer_width) :]
-    return "\t" if inner_width.startswith("\t") else "  "

@@ -25,6 +25,9 @@ from launcher_hook.pci import MAX_BUS, PciAddress
 _X86 = ("x86_64", "i686")
 _VIRT_ARCHITECTURES = ("aarch64", "armv7l", "riscv64", "loongarch64")
 
+ROOT_MODELS = ("pci-root", "pcie-root")
+"""Of the controllers that libvirt takes a pcihole64 from (conf/domain_conf.c)."""
+
 
 def passed_hostdevs(root: Element) -> Iterator[Element]:
     """The hostdevs that are ours to write: PCI functions and mediated devices, in order.
@@ -37,6 +40,13 @@ def passed_hostdevs(root: Element) -> Iterator[Element]:
             and hostdev.get("mode", "subsystem") == "subsystem"
         ):
             yield hostdev
+
+
+def root_controllers(root: Element) -> Iterator[Element]:
+    """The controller of the root bus; a domain before libvirt has seen it may have none."""
+    for controller in root.iterfind("./devices/controller"):
+        if controller.get("type") == "pci" and controller.get("model") in ROOT_MODELS:
+            yield controller
 
 
 def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
@@ -53,7 +63,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         )
     return PresentHostdev(
         source=_read_source(hostdev, source, f"{place}/source/address"),
-        alias=_alias_of(hostdev) or None,
+        alias=alias_of(hostdev) or None,
         guest_address=guest_address(hostdev, place),
         managed=hostdev.get("managed"),
         display=hostdev.get("display"),
@@ -101,7 +111,7 @@ def read_topology(
         place = f"{where}:{device.sourceline}: {device.tag}"
         address = guest_address(device, place)
         if address is not None:
-            taken.setdefault(address, _name_of(device))
+            taken.setdefault(address, name_of(device))
         if device.tag == "controller" and device.get("type") == "pci":
             controller = _read_controller(device, address, place)
             if controller.index < 0:
@@ -110,7 +120,7 @@ def read_topology(
                 controllers[controller.index] = controller
     for controller in unnumbered:
         # virDomainControllerFindUnusedIndex; 0 is the root's.
-        is_root = controller.model in ("pci-root", "pcie-root")
+        is_root = controller.model in ROOT_MODELS
         index = 0 if is_root else next(i for i in count(1) if i not in controllers)
         controllers[index] = replace(controller, index=index)
     demand = read_demand(devices, machine) if devices is not None else Demand(0, 0, None)
@@ -170,18 +180,19 @@ def read_machine(root: Element) -> tuple[Machine, str]:
     return Machine.OTHER, machine or arch
 
 
-def _name_of(device: Element) -> str:
+def name_of(device: Element) -> str:
     """Name a device for a message: tag, and what tells it from its like."""
     target = device.find("./target")
     detail = (
-        _alias_of(device)
+        alias_of(device)
         or (target.get("dev") if target is not None else None)
         or " ".join(filter(None, (device.get("type"), device.get("model"), device.get("index"))))
     )
     return f"{device.tag!s} {detail}".strip()
 
 
-def _alias_of(device: Element) -> str | None:
+def alias_of(device: Element) -> str | None:
+    """The alias of a device; None where it has none."""
     alias = device.find("./alias")
     return None if alias is None else alias.get("name")
 
@@ -196,7 +207,7 @@ def read_aliases(root: Element) -> Iterator[str]:
 def read_usb_aliases(root: Element) -> tuple[str | None, ...]:
     """The aliases of the USB hostdevs; None for one without."""
     hostdevs = root.iterfind("./devices/hostdev")
-    return tuple(_alias_of(hostdev) for hostdev in hostdevs if hostdev.get("type") == "usb")
+    return tuple(alias_of(hostdev) for hostdev in hostdevs if hostdev.get("type") == "usb")
 
 
 def passed_function_of(interface: Element) -> Element | None:

@@ -34,6 +34,7 @@ class HookOptions:
         assignments: ``--set``.
         variables: ``--env``, laid over the environment of each call.
         sysfs: The node's ``/sys``, or a snapshot.
+        rom_directories: Where ROM files may be.
         pass_through: Give the input back where we refuse, instead of an error.
     """
 
@@ -41,6 +42,7 @@ class HookOptions:
     assignments: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     sysfs: Path = Path("/sys")
+    rom_directories: Sequence[str] = ()
     pass_through: bool = False
 
 
@@ -121,6 +123,7 @@ class DomainHook:
             allocations=parse_allocations(merge_environments((self._environ(), options.variables))),
             host=open_host(options.sysfs),
             settings=read_settings(options.config, vmi.config_source, options.assignments),
+            rom_directories=options.rom_directories,
         )
 
     def _pass_of(self, vmi: Vmi) -> int:

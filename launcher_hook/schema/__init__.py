@@ -3,6 +3,7 @@
 `explain` stands in a module of its own, because it loads ``xmlschema``.
 """
 
+from launcher_hook.schema.asked import check_options
 from launcher_hook.schema.checks import check_written
 from launcher_hook.schema.fault import Fault
 from launcher_hook.schema.find import find_versions, load_schemas
@@ -12,6 +13,7 @@ from launcher_hook.schema.sets import SchemaSet
 __all__ = [
     "Fault",
     "SchemaSet",
+    "check_options",
     "check_written",
     "find_versions",
     "load_schemas",

@@ -70,12 +70,12 @@ def _check_fragments(written: Sequence[Element], schemas: SchemaSet) -> Iterator
             _refuse(schemas.fragment_faults(element, "controller"))
         elif element.tag == "hostdev":
             faults = schemas.fragment_faults(element, "hostdev")
-            if faults and schemas.fragment_faults(_our_parts(element), "hostdev"):
+            if faults and schemas.fragment_faults(our_parts(element), "hostdev"):
                 _refuse(faults)
             yield from faults
 
 
-def _our_parts(hostdev: Element) -> Element:
+def our_parts(hostdev: Element) -> Element:
     """A copy of a hostdev with only what we write; anything else was there and is kept."""
     attributes = ("mode", "type", "managed" if hostdev.get("type") == "pci" else "model")
     values = ((name, hostdev.get(name)) for name in attributes)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lxml import etree
 
+from launcher_hook.domain.inspect import ROOT_MODELS
 from launcher_hook.schema.fault import Element, Fault, element_path, fault_at, full_name
 from launcher_hook.schema.sets import FragmentName, SchemaSet
 
@@ -21,8 +22,6 @@ _SPOKEN = re.compile(r"^Element '[^']*'(, attribute '[^']*')?: (\[facet '[^']*'\
 # domaincommon.rng: kinds that libvirt has beside ours.  What is in neither list is a slip in ours.
 _OTHER_HOSTDEVS = ("usb", "scsi", "scsi_host", "storage", "misc", "net")
 _OTHER_CONTROLLERS = (
-    "pci-root",
-    "pcie-root",
     "pci-bridge",
     "pci-expander-bus",
     "dmi-to-pci-bridge",
@@ -117,7 +116,14 @@ def type_faults(element: Element) -> tuple[Fault, ...]:
 
 def _controller_faults(controller: Element) -> Iterator[Fault]:
     model, target = controller.get("model"), controller.find("target")
-    if controller.find("address") is None and model != "pcie-to-pci-bridge":
+    hole, is_root = controller.find("pcihole64"), model in ROOT_MODELS
+    if is_root != (controller.get("index") == "0"):
+        what = f"index {controller.get('index')!r} is not that of a {model}"
+        yield fault_at(controller, what, "write 0 for the root, 1 to 255 for others", "index")
+    if hole is not None and not is_root:
+        what = f"a {model} has no pcihole64"
+        yield fault_at(hole, what, "write it in the controller of the root, index 0")
+    if controller.find("address") is None and not is_root and model != "pcie-to-pci-bridge":
         what = "<address> is missing in <controller>"
         yield fault_at(controller, what, "add it: without one libvirt puts it at 00:02.0")
     if model == "pcie-root-port" and target is not None and target.get("busNr") is not None:
@@ -138,14 +144,14 @@ def _hostdev_faults(hostdev: Element) -> Iterator[Fault]:
 
 
 def is_covered(element: Element) -> bool:
-    """Whether the XSD speaks of a device: passed-through hostdevs, ports, expander buses."""
+    """Whether the XSD speaks of a device: passed-through hostdevs, buses, a hole."""
     if element.tag == "hostdev":
         return element.get("type") not in _OTHER_HOSTDEVS
-    return (
-        element.tag == "controller"
-        and element.get("type") == "pci"
-        and element.get("model") not in _OTHER_CONTROLLERS
-    )
+    if element.tag != "controller" or element.get("type") != "pci":
+        return False
+    if element.get("model") in ROOT_MODELS:  # of which we write one thing
+        return element.find("pcihole64") is not None
+    return element.get("model") not in _OTHER_CONTROLLERS
 
 
 def _covered(root: Element) -> list[Element]:

@@ -1,0 +1,47 @@
+"""Which device a name in the configuration means: device name, alias, host BDF or mdev UUID."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from launcher_hook.errors import InputError
+from launcher_hook.model import Assignment
+
+_V = TypeVar("_V")
+
+
+def find_named(
+    table: Mapping[str, _V], assignments: Sequence[Assignment], section: str
+) -> dict[str, tuple[str, _V]]:
+    """Find the device of each name.
+
+    Args:
+        table: By name.
+        assignments: The devices of this VM.
+        section: The key of the configuration under which the names stand.
+
+    Returns:
+        Name and value by alias, in order of the names.
+
+    Raises:
+        InputError: A name is that of no device of this VM, or of two; or two names are of one.
+    """
+    found: dict[str, tuple[str, _V]] = {}
+    for key, value in sorted(table.items()):
+        matches = [a for a in assignments if key.lower() in _names(a)]
+        where = f"{section}.{key}"
+        if len(matches) != 1:
+            names = ", ".join(a.name or a.alias for a in matches or assignments) or "none"
+            what = "names more than one device" if matches else "names no device of this VM"
+            raise InputError(where, f"{key!r} {what}", f"write an alias or a host BDF of: {names}")
+        alias = matches[0].alias
+        if alias in found:
+            raise InputError(
+                where, f"{found[alias][0]!r} is the same device", "keep one of the two"
+            )
+        found[alias] = (key, value)
+    return found
+
+
+def _names(assignment: Assignment) -> set[str]:
+    names = {assignment.alias, assignment.alias.removeprefix("ua-"), str(assignment.source)}
+    return {name.lower() for name in (*names, assignment.name) if name}

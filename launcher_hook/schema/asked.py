@@ -1,0 +1,36 @@
+"""Options that the libvirt which is checked against does not know: the VM's owner must act."""
+
+from collections.abc import Mapping, Sequence
+
+from launcher_hook.domain.inspect import alias_of
+from launcher_hook.domain.options import add_options, key_at
+from launcher_hook.errors import PlanError
+from launcher_hook.model import DeviceOptions
+from launcher_hook.schema.checks import our_parts
+from launcher_hook.schema.fault import Element
+from launcher_hook.schema.sets import SchemaSet
+
+
+def check_options(
+    written: Sequence[Element], options: Mapping[str, DeviceOptions], schemas: SchemaSet
+) -> None:
+    """Check what is asked of single devices, apart from all else in their hostdevs.
+
+    libvirt overlooks what it does not know, so that the guest would go without.
+
+    Raises:
+        PlanError: The schema has no such thing.
+    """
+    for element in written:
+        asked = options.get(alias_of(element) or "") if options else None
+        if asked is None or element.tag != "hostdev":
+            continue
+        copy = our_parts(element)
+        add_options(copy, asked)
+        for fault in schemas.fragment_faults(copy, "hostdev"):
+            raise PlanError(
+                f"devices.{alias_of(element)}.{key_at(fault.path)}",
+                f"{schemas.name} does not know it: {fault.what}",
+                "take it out, or check against the launcher's own libvirt (--schema-version) if "
+                "that is a newer one",
+            )

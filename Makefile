@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test conformance interop e2e check bench image proto lock clean
+.PHONY: help setup demo test conformance interop e2e check bench image dist proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -49,6 +49,9 @@ proto: setup ## make the message classes of launcher_hook/proto anew
 image: setup ## build the container image; BASE=python:3.13-slim-trixie for a base of a registry
 	@$(SETUP) image
 	@$(PYTHON) sidecar-image/build.py $(if $(BASE),--base $(BASE)) $(ARGS)
+
+dist: setup ## build sdist and wheel of the commit, twice, the same byte for byte; DIRTY=1 for a try
+	@bash .ci/dist.sh
 
 lock: ## make requirements.lock anew, and the image's; ARGS=--upgrade for newer versions
 	@$(SETUP) lock $(ARGS)

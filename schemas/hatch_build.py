@@ -2,10 +2,12 @@
 
 libvirt's are not in the repository, so they cannot be listed there: a build without them is a
 good build whose user brings schemas, or goes by passthrough.xsd. Only pinned sets are taken,
-so that the same commit gives the same wheel.
+and by their sums, so that the same commit gives the same wheel.
 """
 
+import hashlib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ class SchemasHook(BuildHookInterface[Any]):
         taken = []
         for entry in tomllib.loads((schemas / "manifest.toml").read_text(encoding="utf-8"))["set"]:
             folder = schemas / "libvirt" / entry.get("version", "")
-            names = [*entry.get("sha256", ()), "COPYING.libvirt"]
-            if "version" in entry and all((folder / name).is_file() for name in names):
-                taken += [folder / name for name in names]
+            sums = entry.get("sha256", {})
+            if "version" in entry and self._is_pinned(folder, sums):
+                taken += [folder / name for name in (*sums, "COPYING.libvirt")]
             elif "version" in entry:
                 self.app.display_warning(
                     f"without libvirt {entry['version']}'s schemas: run make setup"
@@ -36,3 +38,12 @@ class SchemasHook(BuildHookInterface[Any]):
             taken += [schemas / "manifest.toml", *schemas.glob("*.xsd")]
         for path in taken:
             build_data["force_include"][str(path)] = f"{into}/{path.relative_to(schemas)}"
+
+    @staticmethod
+    def _is_pinned(folder: Path, sums: Mapping[str, str]) -> bool:
+        """Say whether all of a set is there and what the manifest says it is."""
+        return (folder / "COPYING.libvirt").is_file() and all(
+            (folder / name).is_file()
+            and hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+            for name, digest in sums.items()
+        )

@@ -86,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_device_plugin(_add_command(commands, "device-plugin", DEVICE_PLUGIN, lambda: SERVING_HELP))
     add_discover(_add_command(commands, "discover", DISCOVER, lambda: SELECTION_HELP))
     _add_doctor(commands)
+    _add_config_schema(commands)
     return parser
 
 
@@ -243,6 +244,23 @@ def _fill_doctor(parser: argparse.ArgumentParser) -> None:
     add_doctor(parser)
     _add_configuration(parser)
     _add_schema_version(parser)
+
+
+def _add_config_schema(commands: _Commands) -> None:
+    parser = _add_command(
+        commands,
+        "config-schema",
+        "print the JSON Schema of the configuration, for an editor",
+        lambda: (
+            "Write it beside the configuration, and as that one's first line\n"
+            "  # yaml-language-server: $schema=launcher-hook.schema.json"
+        ),
+    )
+    parser.add_argument(
+        "--device-plugin",
+        action="store_true",
+        help="that of `device-plugin --config` and `discover --config`",
+    )
 
 
 def _add_configuration(parser: argparse.ArgumentParser) -> None:

@@ -244,6 +244,21 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 1 if report.has_errors(findings) else 0
 
 
+def _config_schema(arguments: argparse.Namespace) -> int:
+    import json
+
+    from launcher_hook.configschema import DIALECT, describe_configuration
+
+    if arguments.device_plugin:
+        from launcher_hook.deviceplugin.configfile import describe_file
+
+        schema = {"$schema": DIALECT, **describe_file()}
+    else:
+        schema = describe_configuration()
+    _print(json.dumps(schema, indent=2) + "\n")
+    return 0
+
+
 def _open_node(arguments: argparse.Namespace) -> "tuple[Node, PciNames]":
     from launcher_hook.deviceplugin.setup import make_selection, open_names, open_node
 
@@ -361,4 +376,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "device-plugin": _device_plugin,
     "discover": _discover,
     "doctor": _doctor,
+    "config-schema": _config_schema,
 }

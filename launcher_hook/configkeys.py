@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from launcher_hook.devicekeys import check_devices
+from launcher_hook.devicekeys import DEVICE_KEYS, check_devices
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.keys import Key, check_keys, check_mapping, choice, setting_of
+from launcher_hook.keys import Key, check_keys, check_mapping, choice, describe_keys, setting_of
 from launcher_hook.model import Companions, Layout, Managed, PciHole64, Settings
-from launcher_hook.pci import BDF_EXAMPLE, PciAddress
-from launcher_hook.sizes import MIB, TIB, parse_size, round_up
+from launcher_hook.pci import BDF_EXAMPLE, BDF_SCHEMA, PciAddress
+from launcher_hook.sizes import MIB, SIZE_SCHEMA, TIB, parse_size, round_up
 
 MAX_HOLE_BYTES = 16 * TIB
 """OVMF takes no more (OvmfPkg/Library/PlatformInitLib/MemDetect.c)."""
@@ -76,6 +76,7 @@ KEYS = {
         "Whether a device whose NUMA node the guest does not have (numa, mirror), or a distance "
         "that cannot be kept (mirror), is an error; otherwise it is a warning.",
         _truth,
+        {"enum": [True, False, "true", "false"]},
     ),
     "companions": choice(
         get_args(Companions),
@@ -92,6 +93,7 @@ KEYS = {
         "Guest addresses by device name, alias, host BDF or mdev UUID, e.g. "
         '{gpu0: "0000:00:08.0"}.',
         _guest_addresses,
+        {"type": "object", "additionalProperties": BDF_SCHEMA},
     ),
     "pciHole64": Key(
         "off, auto, size",
@@ -100,10 +102,12 @@ KEYS = {
         "the assigned functions' BARs need, from the node's /sys; off writes nothing and leaves "
         "what is there. KubeVirt's annotation kubevirt.io/disablePCIHole64 is for having none.",
         _pci_hole,
+        {"anyOf": [{"enum": ["off", "auto"]}, SIZE_SCHEMA]},
     ),
     "devices": Key(
         "name: options",
         "What is asked of single devices, by the same names as slots; see below.",
         check_devices,
+        {"type": "object", "additionalProperties": describe_keys(DEVICE_KEYS)},
     ),
 }

@@ -7,6 +7,9 @@ MAX_MEMBER = 65_535
 
 _PART = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
+CPUSET_PATTERN = "^{0}(,{0})*$".format(r"\^?[0-9]{1,5}(-[0-9]{1,5})?")
+"""Such a list for an editor, which cannot count."""
+
 
 def parse_cpuset(text: str) -> frozenset[int]:
     """Read a list of CPUs or NUMA nodes; an empty one has no member.

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from launcher_hook.cpuset import parse_cpuset
+from launcher_hook.cpuset import CPUSET_PATTERN, MAX_MEMBER, parse_cpuset
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.keys import Key, check_keys, check_mapping, choice, number, text
+from launcher_hook.keys import Key, check_keys, check_mapping, choice, describe_keys, number, text
 from launcher_hook.model import DeviceOptions
 
 _EXAMPLE = "{gpu0: {bootOrder: 1}}"
@@ -36,7 +36,7 @@ def _group(keys: dict[str, Key], example: str, meaning: str) -> Key:
         return check_keys(check_mapping(value, where, example), keys, where)
 
     return Key("{" + ", ".join(f"{name}: {key.values}" for name, key in keys.items()) + "}",
-               meaning, check)  # fmt: skip
+               meaning, check, describe_keys(keys))  # fmt: skip
 
 
 def _nodeset(value: Any, where: str) -> str:
@@ -104,5 +104,11 @@ DEVICE_KEYS = {
         "cells, e.g. 0-1",
         "Guest NUMA cells that are the device's own memory (libvirt 12.8 has it, 11.3 not).",
         _nodeset,
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": MAX_MEMBER},
+                {"type": "string", "pattern": CPUSET_PATTERN},
+            ]
+        },
     ),
 }

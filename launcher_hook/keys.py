@@ -6,7 +6,7 @@ CPU, of the 64 MB and 0.2 cores that a hook has while a VM waits for its domain.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from launcher_hook.errors import InputError, shorten
@@ -23,11 +23,14 @@ class Key:
         meaning: One sentence or two.
         check: Turns a value as YAML has it (text, list, mapping or None) into that of the model;
             its second argument is the value's place, for the InputError that it raises.
+        schema: What it takes, as JSON Schema: for editors, which read YAML's true as a boolean
+            and 1 as a number.
     """
 
     values: str
     meaning: str
     check: Callable[[Any, str], Any]
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
 
 def setting_of(key: str) -> str:
@@ -56,6 +59,17 @@ def _nearest(name: object, keys: Iterable[str]) -> str:
     return f"write {near[0]!r}" if near else f"the keys are {', '.join(keys)}"
 
 
+def describe_keys(keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Give the JSON Schema of a mapping that has these keys and no others."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            name: {**key.schema, "description": key.meaning} for name, key in keys.items()
+        },
+    }
+
+
 def check_mapping(value: Any, where: str, example: str) -> dict[str, Any]:
     """Take a mapping and nothing else.
 
@@ -77,7 +91,7 @@ def choice(choices: tuple[str, ...], meaning: str) -> Key:
             return value
         raise InputError(where, f"{shorten(value)} is not allowed", fix)
 
-    return Key(", ".join(choices), meaning, check)
+    return Key(", ".join(choices), meaning, check, {"enum": list(choices)})
 
 
 def number(lowest: int, highest: int, meaning: str) -> Key:
@@ -91,7 +105,9 @@ def number(lowest: int, highest: int, meaning: str) -> Key:
         fix = f"write a number from {lowest} to {highest}"
         raise InputError(where, f"{shorten(value)} is not allowed", fix)
 
-    return Key(f"{lowest} to {highest}", meaning, check)
+    given = {"type": "integer", "minimum": lowest, "maximum": highest}
+    quoted = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,9})$"}
+    return Key(f"{lowest} to {highest}", meaning, check, {"anyOf": [given, quoted]})
 
 
 def text(pattern: str, values: str, meaning: str, fix: str) -> Key:
@@ -102,4 +118,4 @@ def text(pattern: str, values: str, meaning: str, fix: str) -> Key:
             return value
         raise InputError(where, f"{shorten(value)} is not allowed", fix)
 
-    return Key(values, meaning, check)
+    return Key(values, meaning, check, {"type": "string", "pattern": f"^({pattern})$"})

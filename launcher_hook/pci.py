@@ -7,6 +7,12 @@ from dataclasses import dataclass
 # four digits. KubeVirt takes upper case too (pkg/util/hardware: PCI_ADDRESS_PATTERN).
 _BDF = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-9a-f])", re.IGNORECASE)
 
+# What an editor is told, which cannot count: the same, with slot and function in range.
+BDF_SCHEMA = {
+    "type": "string",
+    "pattern": r"^[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$",
+}
+
 BDF_EXAMPLE = "write domain:bus:slot.function, e.g. 0000:3b:00.0"
 
 MAX_DOMAIN = 0xFFFFFFFF

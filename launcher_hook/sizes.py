@@ -14,6 +14,12 @@ for _power, _letter in enumerate("kmgtpe", start=1):
     _UNITS |= dict.fromkeys((_letter, f"{_letter}i", f"{_letter}ib"), 1024**_power)
     _UNITS[f"{_letter}b"] = 1000**_power
 
+# The same for an editor, which has no other way to overlook case.
+SIZE_SCHEMA = {
+    "type": "string",
+    "pattern": "^[0-9]{1,20} ?([bB]([yY][tT][eE][sS]?)?|[kKmMgGtTpPeE]([iI]?[bB]|[iI])?)$",
+}
+
 
 def parse_size(text: str) -> int:
     """Read a size with a unit; give bytes.

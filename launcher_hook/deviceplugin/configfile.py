@@ -7,7 +7,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from launcher_hook.config import parse_yaml
@@ -21,7 +29,7 @@ from launcher_hook.deviceplugin.selection import (
     spell_type,
 )
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.pci import BDF_EXAMPLE, PciAddress
+from launcher_hook.pci import BDF_EXAMPLE, BDF_SCHEMA, PciAddress
 
 MAX_CONFIG_BYTES = 4 << 20
 
@@ -96,8 +104,8 @@ class OwnSelector(_Model):
     class_: Annotated[str, AfterValidator(parse_class)] | None = Field(
         default=None, alias="class", description="First digits of the class code: `03`, `0302`."
     )
-    address: Annotated[PciAddress, BeforeValidator(_address)] | None = Field(
-        default=None, description="One function: `0000:3b:00.0`."
+    address: Annotated[PciAddress, BeforeValidator(_address), WithJsonSchema(BDF_SCHEMA)] | None = (
+        Field(default=None, description="One function: `0000:3b:00.0`.")
     )
     driver: str | None = Field(
         default=None, description="The bound driver: `vfio-pci`, `mlx5_vfio_pci`, `nvidia` (vGPU)."
@@ -305,3 +313,22 @@ def _checked_resource(entry: PciHostDevice | MediatedHostDevice, where: str) -> 
 def describe_selector_keys() -> Mapping[str, str]:
     """Give our selectors' keys with their meaning, for the README."""
     return {f.alias or "": f.description or "" for f in OwnSelector.model_fields.values()}
+
+
+def describe_file() -> dict[str, Any]:
+    """Give the JSON Schema of the file, in each form that ``read_selection`` takes."""
+    schema = PluginConfig.model_json_schema()
+    keys = schema.pop("properties")
+    lists = {key: keys[key] for key in ("pciHostDevices", "mediatedDevices")}
+    permitted = {"type": "object", "properties": lists | {"usb": True}}
+    own = {"properties": keys | {_PERMITTED: permitted | {"additionalProperties": False}}}
+    resource = {"kind": {"enum": ["KubeVirt", "List"]}}
+    ours = {key: keys[key] for key in ("selectors", "idsPerGroup")}
+    del schema["additionalProperties"]
+    return schema | {
+        "title": "launcher-hook device-plugin --config",
+        "description": f"A KubeVirt CR, its {_PERMITTED}, or selectors of our own.",
+        "if": {"required": ["kind"]},
+        "then": {"properties": resource | ours},
+        "else": own | {"additionalProperties": False},
+    }

@@ -3,13 +3,16 @@
 The base is made from Debian's packages, by mmdebstrap from the archive that this machine's apt
 uses; ``--base`` names another one, of a registry. The base and the wheels are kept in
 ``.cache/image`` by what they are made of, so that the second build asks nobody; one whose inputs
-have not changed does nothing.
+have not changed does nothing. What was built is looked through (scan.py), and beside the archive
+stands its bill of materials (sbom.py).
 
-Exit status: 0 the archive is there; 1 it could not be built; 3 this machine lacks what it takes.
+Exit status: 0 the archive is there; 1 it could not be built, or has faults; 3 this machine lacks
+what it takes.
 """
 
 import argparse
 import hashlib
+import importlib.util
 import platform
 import shutil
 import subprocess
@@ -17,12 +20,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "schemas"))
 
+from archive import read_image  # noqa: E402
 from fetch import KEYRING, FetchError, NoArchiveError, find_archive  # noqa: E402
+from scan import find_faults  # noqa: E402
 
 CACHE = REPOSITORY / ".cache/image"
 WORK = REPOSITORY / "build/image"
@@ -32,11 +38,18 @@ SUITE, PYTHON, GLIBC = "trixie", "3.13", 41
 """Debian's release for the base, the Python that it has, and the minor version of its glibc 2."""
 
 BASE_PACKAGES = ("python3-venv", "pci.ids", "ca-certificates")
-CONTEXT = ("pyproject.toml", "README.md", "LICENSE", "launcher_hook", "schemas", "sidecar-image")
-IGNORED = ("__pycache__", "manifests", "build.py", ".*")
 LOCKS = ("build.lock", "runtime.lock")
+CONTEXT = (
+    "pyproject.toml", "README.md", "LICENSE", "launcher_hook", "schemas",
+    *(f"sidecar-image/{name}" for name in ("Containerfile", "assemble.py", *LOCKS)),
+)  # fmt: skip
+IGNORED = ("__pycache__", ".*")
 NAME = "localhost/launcher-hook"
 ASK = ("python3", "-c", "import platform as p; print(p.python_version()[:4], p.libc_ver()[1])")
+
+
+class FaultyError(Exception):
+    """What was built is nothing to give to anybody: its faults."""
 
 
 class UnableError(Exception):
@@ -63,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UnableError, NoArchiveError) as error:
         say(str(error))
         return 3
+    except FaultyError as error:
+        say(str(error))
+        return 1
     except (FetchError, OSError, subprocess.SubprocessError) as error:
         say(f"{error}; see above, mend it, and run this again")
         return 1
@@ -71,21 +87,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build(base: str | None, engine: str, output: Path) -> None:
     """Bring what is missing, and build unless that has been done with the same inputs."""
+    if importlib.util.find_spec("cyclonedx") is None:
+        raise UnableError("there is no Python package cyclonedx; run make image, which brings it")
     context = WORK / "context"
     lay_context(context)
     tarball = bring_base() if base is None else None
     # What is in our own base is in its name, and the wheels are those of the lock files.
     made_of = digest(files_below(context), f"{base or tarball} {engine} {revision()}")
-    stamp = output.with_name(f"{output.name}.made-of")
-    if output.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of:
+    stamp, materials = output.with_name(f"{output.name}.made-of"), output.with_suffix(".cdx.json")
+    if (
+        stamp.exists()
+        and stamp.read_text(encoding="utf-8") == made_of
+        and all(path.exists() for path in (output, materials))
+    ):
         say(f"all there, in {shorten(output)}")
         return
     with progress(f"image, with {engine}"):
         stamp.unlink(missing_ok=True)
         output.parent.mkdir(parents=True, exist_ok=True)
         ENGINES[engine](context, base or f"{NAME}-base:{SUITE}", tarball, output)
+        inspect(output, materials, context / "wheels")
         stamp.write_text(made_of, encoding="utf-8")
     say(f"{shorten(output)}: {output.stat().st_size / 1e6:.1f} MB, an OCI archive")
+    say(f"{shorten(materials)}: its bill of materials, CycloneDX 1.6")
+
+
+def inspect(archive: Path, materials: Path, wheels: Path) -> None:
+    """Look through what was built, and write down what it is made of; a faulty one goes."""
+    from sbom import describe_image
+
+    image = read_image(archive)
+    faults = list(find_faults(image))
+    if faults:
+        archive.unlink()
+        raise FaultyError("\n".join([f"{shorten(archive)} is not kept:", *faults]))
+    text = describe_image(image, sorted(wheels.glob("*.whl")), commit_time())
+    with whole(materials) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def choose_engine() -> str:
@@ -111,6 +149,7 @@ def lay_context(context: Path) -> None:
         if source.is_dir():
             shutil.copytree(source, context / name, ignore=shutil.ignore_patterns(*IGNORED))
         else:
+            (context / name).parent.mkdir(exist_ok=True)
             shutil.copy2(source, context / name)
 
 
@@ -251,6 +290,13 @@ def revision() -> str:
     ask = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=40", "--dirty"]
     asked = subprocess.run(ask, capture_output=True, text=True, check=False)
     return asked.stdout.strip() or "unknown"
+
+
+def commit_time() -> datetime:
+    """When the commit was made; outside of a clone the beginning of time."""
+    ask = ["git", "-C", str(REPOSITORY), "log", "-1", "--format=%ct"]
+    asked = subprocess.run(ask, capture_output=True, text=True, check=False)
+    return datetime.fromtimestamp(int(asked.stdout or 0), UTC)
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """The image, built and then run as a container runtime runs it, without an engine: as root."""
 
+import hashlib
 import json
 import os
 import socket
@@ -19,6 +20,8 @@ from typing import Any
 import pytest
 import yaml
 from cases import CASES
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from kubernetes import parse_injected_container
 from launcher import Sidecar, mutate
 from test_lock_files import read_pins
@@ -335,6 +338,37 @@ def test_scanners_find_what_the_image_is_made_of(image: Image) -> None:
     assert {name.replace("-", "_").lower() for name in read_pins("sidecar-image/runtime.lock")} | {
         "launcher_hook"
     } == {name.lower() for name in wheels}
+
+
+def test_the_bill_of_materials_names_all_that_the_image_is_made_of(image: Image) -> None:
+    bill = json.loads((REPOSITORY / "build/image/launcher-hook.cdx.json").read_text())
+    parts = bill["components"]
+    stanzas = {path.name for path in (image.root / "var/lib/dpkg/status.d").iterdir()}
+    assert {part["name"] for part in parts if part["bom-ref"].startswith("deb:")} == stanzas
+    python = {part["name"]: part for part in parts if part["bom-ref"].startswith("pypi:")}
+    pins = read_pins("sidecar-image/runtime.lock") | {"launcher-hook": __version__}
+    assert {name: part["version"] for name, part in python.items()} == pins
+    lock = (REPOSITORY / "sidecar-image/runtime.lock").read_text()
+    for name in python.keys() - {"launcher-hook"}:
+        (digest,) = python[name]["hashes"]
+        assert f"--hash=sha256:{digest['content']}" in lock, name
+        assert python[name]["licenses"], name
+    assert {part["version"] for part in parts if part["name"] == "libvirt-schemas"} == {
+        "9.0.0", "11.3.0",
+    }  # fmt: skip
+    for part in parts:
+        if part["type"] == "file":
+            content = (image.root / part["name"].lstrip("/")).read_bytes()
+            assert part["hashes"][0]["content"] == hashlib.sha256(content).hexdigest()
+
+
+def test_the_bill_of_materials_is_valid_and_is_of_this_image(image: Image) -> None:
+    text = (REPOSITORY / "build/image/launcher-hook.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    subject = json.loads(text)["metadata"]["component"]
+    index = json.loads((image.root.parent / "oci/index.json").read_text())
+    assert subject["version"] == __version__
+    assert f"sha256:{subject['hashes'][0]['content']}" == index["manifests"][0]["digest"]
 
 
 def test_the_image_is_small(image: Image, capsys: pytest.CaptureFixture[str]) -> None:

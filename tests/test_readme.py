@@ -3,19 +3,25 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import pytest
+from conformance.chroot import SUITE
 from plans import SCENES, names
 from test_cases import check_expectation
+from test_lock_files import read_pins
 
 from launcher_hook.configkeys import KEYS, default_of
 from launcher_hook.devicekeys import DEVICE_KEYS
 from launcher_hook.deviceplugin.configfile import describe_selector_keys
 from launcher_hook.report.tree import print_tree
 
-README = Path(__file__).parent.parent / "README.md"
+REPOSITORY = Path(__file__).parent.parent
+README = REPOSITORY / "README.md"
 _TABLE = re.compile(r"(<!-- configuration: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
 
 _OPTIONS = re.compile(r"(<!-- options: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
@@ -44,11 +50,96 @@ def option_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_tables_of_keys_are_made_from_the_keys(update_expected: bool) -> None:
+_COMPATIBILITY = re.compile(r"(<!-- compatibility: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+
+QEMU_OF = {"bookworm": "7.2", "trixie": "10.0"}
+"""Debian's QEMU beside its libvirt; a machine that has one is asked below."""
+
+
+def go_pin(module: str, package: str) -> str:
+    text = (REPOSITORY / "tests/interop" / module / "go.mod").read_text()
+    match = re.search(rf"^\s*(?:require )?{re.escape(package)} v([\d.]+)$", text, re.MULTILINE)
+    assert match, f"{package} in tests/interop/{module}/go.mod"
+    return match[1]
+
+
+def libvirt_pins() -> dict[str, str]:
+    """libvirt's version by Debian's suite."""
+    sets = tomllib.loads((REPOSITORY / "schemas/manifest.toml").read_text())["set"]
+    return {entry["suite"]: entry["version"] for entry in sets if "version" in entry}
+
+
+def python_of_the_image() -> str:
+    text = (REPOSITORY / "sidecar-image/build.py").read_text()
+    (version,) = re.findall(r'^SUITE, PYTHON, GLIBC = "\w+", "([\d.]+)"', text, re.MULTILINE)
+    assert isinstance(version, str)
+    return version
+
+
+def compatibility_table() -> str:
+    """Each version is read where the suite that runs against it pins it."""
+    libvirt = libvirt_pins()
+    machine, chroot = libvirt["bookworm"], libvirt[SUITE]
+    newest = go_pin("launcher", "kubevirt.io/kubevirt")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    rows = [
+        ("KubeVirt", newest, "converter, hook manager, passes, plugin API", "make interop"),
+        ("KubeVirt", go_pin("oldest", "kubevirt.io/kubevirt"), "hook manager", "make interop"),
+        (
+            "KubeVirt's definitions, which an API server goes by", newest,
+            "VM, VMI, KubeVirt CR, Plugin", "make interop",
+        ),
+        (
+            "Kubernetes (kubelet)", go_pin("kubelet", "k8s.io/kubernetes"),
+            "device and topology manager", "make interop",
+        ),
+        (
+            "Kubernetes (API server)", go_pin("kubelet", "k8s.io/kubernetes"),
+            "validation of the manifests, mutating policy", "make interop",
+        ),
+        (
+            "kustomize", go_pin("kubelet", "sigs.k8s.io/kustomize/api"),
+            "the device plugin's base, and an overlay", "make interop",
+        ),
+        (
+            "libvirt, QEMU", f"{machine}, {QEMU_OF['bookworm']}",
+            "define, read-back, argv; a device really passed through",
+            "make test`, `make conformance`, `make e2e",
+        ),
+        (
+            "libvirt, QEMU", f"{chroot}, {QEMU_OF[SUITE]}", "define, read-back, argv",
+            "make conformance",
+        ),
+        (
+            "libvirt's schemas", f"{', '.join(libvirt.values())}; and Debian sid's newest",
+            "what is written is valid", "make test`, `make conformance",
+        ),
+        ("Python", project["requires-python"].removeprefix(">="), "all", "make test"),
+        ("Python, in the image", python_of_the_image(), "the image runs", "make test"),
+        ("grpcio", read_pins("requirements.lock")["grpcio"], "all", "make test"),
+    ]  # fmt: skip
+    lines = ["| what | version | of it | shown by |", "|---|---|---|---|"]
+    lines += [f"| {what} | {version} | {part} | `{by}` |" for what, version, part, by in rows]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="there is no QEMU here")
+def test_the_machines_qemu_is_the_one_of_the_table() -> None:
+    ask = ["qemu-system-x86_64", "--version"]
+    said = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+    release = Path("/etc/os-release").read_text()
+    suite = re.search(r"^VERSION_CODENAME=(\w+)", release, re.MULTILINE)
+    if suite is None or suite[1] not in QEMU_OF:
+        pytest.skip("this is none of the Debians of the table")
+    assert f"version {QEMU_OF[suite[1]]}." in said
+
+
+def test_the_tables_are_made_from_what_they_are_about(update_expected: bool) -> None:
     text = README.read_text()
     wanted = _TABLE.sub(lambda match: match[1] + configuration_table() + match[2], text)
     wanted = _OPTIONS.sub(lambda match: match[1] + option_table() + match[2], wanted)
     wanted = _SELECTORS.sub(lambda match: match[1] + selector_table() + match[2], wanted)
+    wanted = _COMPATIBILITY.sub(lambda match: match[1] + compatibility_table() + match[2], wanted)
     if update_expected:
         README.write_text(wanted)
     assert README.read_text() == wanted

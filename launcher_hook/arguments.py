@@ -256,6 +256,10 @@ def _add_config_schema(commands: _Commands) -> None:
             "  # yaml-language-server: $schema=launcher-hook.schema.json"
         ),
     )
+    parser.fill = _fill_config_schema
+
+
+def _fill_config_schema(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device-plugin",
         action="store_true",

@@ -6,15 +6,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from conformance.chroot import SUITE
 from plans import SCENES, names
 from test_cases import check_expectation
 from test_lock_files import read_pins
 
+from launcher_hook import __version__
+from launcher_hook.cli import main
 from launcher_hook.configkeys import KEYS, default_of
 from launcher_hook.devicekeys import DEVICE_KEYS
 from launcher_hook.deviceplugin.configfile import describe_selector_keys
@@ -143,6 +147,34 @@ def test_the_tables_are_made_from_what_they_are_about(update_expected: bool) -> 
     if update_expected:
         README.write_text(wanted)
     assert README.read_text() == wanted
+
+
+def test_the_overlay_of_the_five_minutes_fits_the_base() -> None:
+    """`make interop` has kustomize itself make an overlay like it."""
+    (text,) = re.findall(r"<<END\n(.*?)\n    END\n", README.read_text(), re.DOTALL)
+    overlay = yaml.safe_load(textwrap.dedent(text))
+    folder = REPOSITORY / "sidecar-image/manifests/my-gpus"  # where the README has it made
+    (base,) = ((folder / name).resolve() for name in overlay["resources"])
+    kustomization = yaml.safe_load((base / "kustomization.yaml").read_text())
+    assert overlay["namespace"] == kustomization["namespace"]
+    (generated,) = overlay["configMapGenerator"]
+    (replaced,) = kustomization["configMapGenerator"]
+    assert generated == {**replaced, "behavior": "replace"}
+    (image,) = overlay["images"]
+    assert image["name"] == kustomization["images"][0]["name"]
+    assert image["newTag"] == __version__
+
+
+def test_the_plan_of_the_five_minutes_is_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    text = README.read_text()
+    start = text.index("    .venv/bin/launcher-hook plan")
+    command, printed, _ = re.split(r"\n\n?```\n", text[start:], maxsplit=2)
+    arguments = shlex.split(command.replace("\\\n", " "))[1:]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == f"{printed}\n"
 
 
 def test_the_two_commands_and_every_make_target_are_named() -> None:

@@ -160,7 +160,6 @@ def test_nothing_is_concluded_from_a_tree_that_is_not_there(
     assert not tree.known
     assert tree.function(GPU) == HostFunction(GPU)
     assert tree.addresses() == ()
-    assert tree.slot_functions(GPU) == ()
     assert tree.group_members(42) == ()
     assert tree.mdev_exists(UUID) is None
     assert tree.mdev_parent(UUID) is None
@@ -276,7 +275,6 @@ def test_a_function_that_was_unplugged_is_gone_everywhere(root: Path) -> None:
     remove(root, "0000:81:00.1")
     assert tree.function(AUDIO) is None
     assert AUDIO not in tree.addresses()
-    assert AUDIO not in {function.address for function in tree.slot_functions(GPU)}
     assert AUDIO not in {function.address for function in tree.group_members(42)}
     assert AUDIO not in tree.facts([GPU]).functions
 
@@ -401,20 +399,7 @@ def test_whatever_an_attribute_holds_is_a_value_in_range_or_not_known(
         assert value is None or 0 <= value <= highest
 
 
-# Slots and groups
-
-
-def test_the_other_functions_of_a_slot_are_found_in_order(root: Path) -> None:
-    others = HostTree(root).slot_functions(GPU.with_function(2))
-    assert [str(other.address) for other in others] == [
-        "0000:81:00.0",
-        "0000:81:00.1",
-        "0000:81:00.3",
-    ]
-
-
-def test_a_function_alone_in_its_slot_has_no_others(root: Path) -> None:
-    assert HostTree(root).slot_functions(PORT) == ()
+# Groups
 
 
 def test_a_group_has_all_its_functions_in_order(root: Path) -> None:

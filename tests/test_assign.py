@@ -151,6 +151,22 @@ def test_aliases_are_unique_among_all_devices() -> None:
     assert assigned[0].alias == "ua-pci-0000-3b-00-0-2"
 
 
+def test_the_number_behind_an_alias_is_the_first_that_nobody_has() -> None:
+    taken = [f"ua-gpu-g0{number}" for number in ("", "-2", "-3", "-5")]
+    (assigned,) = assign([gpu("g0")], {"PCI_RESOURCE_X_A": str(A)}, other_aliases=taken)
+    assert assigned.alias == "ua-gpu-g0-4"
+
+
+def test_an_alias_that_was_given_is_taken() -> None:
+    assigned = assign([gpu("a.b"), gpu("a-b")], {"PCI_RESOURCE_X_A": f"{A},{B}"})
+    assert [a.alias for a in assigned] == ["ua-gpu-a-b", "ua-gpu-a-b-2"]
+
+
+def test_a_device_that_no_request_names_has_an_alias_of_its_source() -> None:
+    assigned = assign(environ={"MDEV_PCI_RESOURCE_A": UUID}, present=[hostdev(A)])
+    assert [a.alias for a in assigned] == ["ua-pci-0000-3b-00-0", f"ua-mdev-{UUID}"]
+
+
 @pytest.mark.parametrize(
     ("requests", "environ", "message"),
     [
@@ -160,8 +176,8 @@ def test_aliases_are_unique_among_all_devices() -> None:
          "the pod allocated one 'x/A' more, or drop the entry"),
         ([gpu("g0"), gpu("g1")], {"PCI_RESOURCE_X_A": str(A)}, "'g1'.: PCI_RESOURCE_X_A has 1 "
          "device.s., and none is left"),
-        ([gpu("g0", None)], {}, "it is a DRA claim, and the domain has no hostdev 'ua-gpu-g0'; "
-         "give the domain that the launcher wrote"),
+        ([gpu("g0", None)], {}, r"gpus\[0\] g0 \('g0'\): it is a DRA claim, and the domain has no "
+         "hostdev 'ua-gpu-g0'; give the domain that the launcher wrote for this VMI$"),
     ],
 )  # fmt: skip
 def test_a_request_that_nothing_backs_is_refused(
@@ -183,6 +199,21 @@ def test_a_request_that_a_usb_hostdev_backs_is_none_of_ours() -> None:
     assert assign([dotted], usb=[None]) == ()
     with pytest.raises(InputError, match="PCI_RESOURCE_KUBEVIRT_IO_STORAGE is not set"):
         assign([dotted], usb=["ua-usb-host-other"])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(DeviceRequest("gpu", "g.1", "x/A", "gpus[0]"), id="a GPU"),
+        pytest.param(
+            DeviceRequest("hostdevice", "nic", "x/A", "hostDevices[0]"),
+            id="a name that libvirt keeps",
+        ),
+    ],
+)
+def test_a_usb_hostdev_without_alias_is_not_taken_for(request_: DeviceRequest) -> None:
+    with pytest.raises(InputError, match="PCI_RESOURCE_X_A is not set"):
+        assign([request_], usb=[None])
 
 
 def test_a_request_with_a_variable_of_its_own_is_not_taken_for_a_usb_one() -> None:
@@ -213,6 +244,9 @@ def test_a_vgpus_function_keeps_its_driver() -> None:
     present = PresentHostdev(A, "ua-gpu-g0", None, managed="no", display="on")
     (assigned,) = assign([gpu("g0")], {}, [present])
     assert assigned.keep_driver
+    (adopted,) = assign(present=[present])
+    assert adopted.keep_driver
+    assert adopted.why == "in the domain already"
 
 
 @given(st.permutations(["PCI_RESOURCE_X_A", "PCI_RESOURCE_X_B", "PCI_RESOURCE_X_C"]), st.data())

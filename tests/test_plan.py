@@ -82,6 +82,16 @@ def test_devices_of_their_own_slot_do_not_share() -> None:
     assert guest(planned) == {"0000:65:00.2": "0000:18:00.0", "0000:65:00.3": "0000:19:00.0"}
 
 
+def test_a_placement_says_why() -> None:
+    devices = [device("0000:86:00.0"), device("0000:86:00.1")]
+    assert [p.why for p in plan(devices).placements] == ["root port 24, host slot 0000:86:00"] * 2
+    (classic,) = plan(devices[:1], layout="root-bus").placements
+    assert classic.why == "root bus, host slot 0000:86:00"
+    uuid = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+    (mediated,) = plan([Assignment(uuid, "ua-gpu-v", "test", own_slot=True)]).placements
+    assert mediated.why == f"root port 24, host slot {uuid}"
+
+
 def test_mediated_devices_come_after_functions() -> None:
     mdev = Assignment("4b20d080-1b54-4048-85b3-a6a62d165c01", "ua-gpu-v", "test", own_slot=True)
     planned = plan([mdev, device("0000:86:00.0")])
@@ -98,7 +108,9 @@ def test_no_gap_is_left_before_an_expander_bus_with_a_low_number() -> None:
     expander = GuestController(2, "pcie-expander-bus", address("0000:00:05.0"), bus_nr=20)
     topology = replace(Q35, controllers={2: expander})
     assert guest(plan([device("0000:86:00.0")], topology)) == {"0000:86:00.0": "0000:0b:00.0"}
-    with pytest.raises(PlanError, match="or give the expander bus a higher busNr"):
+    with pytest.raises(
+        PlanError, match="; attach fewer devices, or give the expander bus a higher busNr$"
+    ):
         plan([device(f"0000:{bus:02x}:00.0") for bus in range(10)], topology)
     with pytest.raises(PlanError, match="would push an expander bus .* away; pin to 0000:0b:00.0"):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:14:00.0"})
@@ -107,11 +119,26 @@ def test_no_gap_is_left_before_an_expander_bus_with_a_low_number() -> None:
     assert guest(planned) == {"0000:86:00.0": "0000:18:00.0"}
 
 
+def test_a_guest_that_needs_all_buses_below_its_expander_bus_has_none_to_pin_to() -> None:
+    expander = GuestController(2, "pcie-expander-bus", address("0000:00:05.0"), bus_nr=20)
+    full = replace(Q35, controllers={2: expander}, waiting=17)
+    with pytest.raises(PlanError, match="; this guest has no free bus$"):
+        plan([device("0000:86:00.0", "gpu0")], full, slots={"gpu0": "0000:00:01.0"})
+    one_left = replace(full, waiting=16)
+    with pytest.raises(PlanError, match="; pin to 0000:13:00.0 or a higher bus$"):
+        plan([device("0000:86:00.0", "gpu0")], one_left, slots={"gpu0": "0000:00:01.0"})
+
+
 def test_no_gap_is_left_before_a_virtio_iommu() -> None:
     topology = replace(Q35, waiting_on_root=1)
     assert guest(plan([device("0000:86:00.0")], topology)) == {"0000:86:00.0": "0000:09:00.0"}
-    with pytest.raises(PlanError, match="would push .* away; pin to 0000:09:00.0$"):
-        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:40:00.0"})
+    for high in ("0000:40:00.0", "0000:0a:00.0"):
+        with pytest.raises(
+            PlanError, match="^slots.gpu0: .* would push .* away; pin to 0000:09:00.0$"
+        ):
+            plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": high})
+    lowest = plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:09:00.0"})
+    assert guest(lowest) == {"0000:86:00.0": "0000:09:00.0"}
 
 
 def test_the_bridge_that_libvirt_would_add_is_written_where_it_would_be() -> None:
@@ -170,6 +197,9 @@ def test_a_machine_without_pci_slots_is_left_to_libvirt() -> None:
     planned = plan([device("0000:86:00.0")], S390X)
     assert guest(planned) == {"0000:86:00.0": "None"}
     assert planned.placements[0].why == "left to libvirt on machine 's390-ccw-virtio'"
+    assert planned.placements[0].multifunction is False
+    there = device("0000:86:00.0", at="0000:00:01.0")
+    assert guest(plan([there], S390X)) == {"0000:86:00.0": "0000:00:01.0"}
 
 
 def test_an_address_that_is_there_stays() -> None:
@@ -208,8 +238,14 @@ def test_a_pin_to_a_free_port_that_is_there_takes_it() -> None:
     topology = replace(Q35, controllers=controllers, waiting=2)
     planned = plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:03:00.0"})
     assert guest(planned) == {"0000:86:00.0": "0000:03:00.0"}
-    with pytest.raises(PlanError, match="libvirt will give bus 0x02 to a device that has no addre"):
+    with pytest.raises(
+        PlanError,
+        match="^slots.gpu0: '0000:02:00.0': libvirt will give bus 0x02 to a device that has no "
+        "address yet; pin to 0000:18:00.0 or a higher bus",
+    ):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:02:00.0"})
+    with pytest.raises(PlanError, match="bus 0x03 has slot 0 only; pin to 0000:03:00.0"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:03:01.0"})
 
 
 def test_a_pin_may_go_behind_a_conventional_bridge() -> None:
@@ -281,13 +317,15 @@ def test_more_ports_than_fit_upward_go_downward() -> None:
     [
         (["0000:09:00.0", "0000:09:00.0"], "0000:09:00.0 is that of ua-pci-0000-86-00-0 too"),
         (["0000:00:05.0"], "0000:00:05.0 is that of disk vda too; take the address out"),
-        (["0001:09:00.0"], "is in a PCI domain that no guest has"),
+        (["0001:09:00.0"], "0001:09:00.0 is in a PCI domain that no guest has; take the address"),
     ],
 )
 def test_an_address_that_cannot_stay_is_refused(kept: list[str], message: str) -> None:
     topology = replace(Q35, taken={address("0000:00:05.0"): "disk vda"})
     devices = [device(f"0000:{0x86 + n:02x}:00.0", at=at) for n, at in enumerate(kept)]
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(
+        InputError, match=rf"^0000:8.:00.0 \(ua-pci-0000-8.-00-0\): its guest address {message}"
+    ):
         plan(devices, topology)
 
 
@@ -325,8 +363,15 @@ def test_i440fx_reserves_other_slots(slot: int) -> None:
 
 
 def test_i440fx_has_no_buses_to_pin_to() -> None:
-    with pytest.raises(PlanError, match="no controller with index 9, and machine 'pc' has no PCIe"):
+    with pytest.raises(
+        PlanError,
+        match="^slots.gpu0: '0000:09:00.0': there is no controller with index 9, and machine 'pc' "
+        "has no PCIe ports to add; pin to 0000:00:0c.0$",
+    ):
         plan([device("0000:86:00.0", "gpu0")], I440FX, slots={"gpu0": "0000:09:00.0"})
+    full = replace(I440FX, waiting=40)
+    with pytest.raises(PlanError, match="; this guest has no free slot$"):
+        plan([device("0000:86:00.0", "gpu0")], full, slots={"gpu0": "0000:09:00.0"})
 
 
 def test_a_pin_on_another_device_names_it() -> None:
@@ -339,19 +384,31 @@ def test_a_pin_on_another_device_names_it() -> None:
 
 def test_a_pin_on_a_kept_device_is_refused() -> None:
     devices = [device("0000:86:00.0", "gpu0"), device("0000:af:00.0", at="0000:18:00.0")]
-    with pytest.raises(PlanError, match="is that of another passed-through device"):
+    with pytest.raises(
+        PlanError,
+        match="^slots.gpu0: '0000:18:00.0' is that of another passed-through device; "
+        "pin to 0000:21:00.0 or a higher bus$",
+    ):
         plan(devices, slots={"gpu0": "0000:18:00.0"})
 
 
-@pytest.mark.parametrize("model", ["pcie-expander-bus", "pcie-switch-upstream-port", "pcie-root"])
+@pytest.mark.parametrize(
+    "model", ["pcie-expander-bus", "pcie-switch-upstream-port", "pcie-root", ""]
+)
 def test_a_pin_on_a_bus_for_ports_only_is_refused(model: str) -> None:
     topology = replace(Q35, controllers={40: GuestController(40, model, None)})
-    with pytest.raises(PlanError, match=f"bus 0x28 is a {model}, which takes no devices"):
+    with pytest.raises(
+        PlanError,
+        match=f"^slots.gpu0: '0000:28:00.0': bus 0x28 is a {model or 'controller'}, which takes no "
+        "devices; pin to 0000:31:00.0 or a higher bus",
+    ):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:28:00.0"})
 
 
 def test_a_pin_on_a_machine_without_slots_is_refused() -> None:
-    with pytest.raises(PlanError, match="'s390-ccw-virtio' has no PCI slots .*; take the pin out"):
+    with pytest.raises(
+        PlanError, match="^slots.gpu0: .*'s390-ccw-virtio' has no PCI slots .*; take the pin out"
+    ):
         plan([device("0000:86:00.0", "gpu0")], S390X, slots={"gpu0": "0000:00:08.0"})
 
 

@@ -152,6 +152,22 @@ def test_without_a_node_devices_are_behind_root_ports_with_a_warning(layout: Lay
     assert "the node's /sys is not known" in planned.warnings[0]
 
 
+def test_a_placement_says_which_complex_it_is_in() -> None:
+    functions = [
+        function("0000:18:00.0", *SWITCH, "0000:17:00.0"),
+        function("0000:19:00.0", *SWITCH, "0000:17:01.0"),
+        function("0000:38:00.0", "0000:37:01.0"),
+    ]
+    assert [p.why for p in plan(functions, "mirror").placements] == [
+        "host root complex pci0000:15, expander bus 24, switch 26, port 27, host slot 0000:18:00",
+        "host root complex pci0000:15, expander bus 24, switch 26, port 28, host slot 0000:19:00",
+        "host root complex pci0000:37, expander bus 29, port 30, host slot 0000:38:00",
+    ]
+    assert plan(functions, "numa").placements[0].why == (
+        "NUMA cell 0, expander bus 24, port 25, host slot 0000:18:00"
+    )
+
+
 def test_a_mediated_device_is_placed_where_its_parent_is() -> None:
     uuid = "aa618089-8b16-4d01-a136-25a0f3c73123"
     gpu = GPUS[2]
@@ -187,6 +203,21 @@ def test_devices_of_one_switch_are_behind_one_switch() -> None:
 def test_a_switch_with_one_device_behind_it_is_a_port() -> None:
     planned = plan([function("0000:18:00.0", *SWITCH, "0000:17:00.0")], "mirror")
     assert tree(planned) == ["24 expander-bus 00:10.0 254@0", "25 root-port 18:00.0"]
+
+
+def test_two_bridges_of_one_card_are_behind_one_port_of_the_switch() -> None:
+    card = (*SWITCH, "0000:17:00.0")
+    functions = [
+        function("0000:19:00.0", *card, "0000:18:00.0"),
+        function("0000:1a:00.0", *card, "0000:18:00.2"),
+        function("0000:1c:00.0", *SWITCH, "0000:17:02.0"),
+    ]
+    assert plan(functions, "mirror", strict=True).warnings == ()
+
+
+def test_a_function_beside_a_switch_stays_beside_it() -> None:
+    functions = [function("0000:16:00.1", PORT), function("0000:18:00.0", *SWITCH, "0000:17:00.0")]
+    assert plan(functions, "mirror", strict=True).warnings == ()
 
 
 def test_a_device_further_down_stays_further_down() -> None:
@@ -236,6 +267,17 @@ def test_only_the_first_of_many_distances_are_named() -> None:
     planned = plan(many, "mirror", replace(Q35, numa=GuestNuma()))
     assert len(planned.warnings) == 9
     assert planned.warnings[-1] == "and 8 more distances are not kept"
+
+
+def test_no_more_than_are_named_are_counted() -> None:
+    # Two of node 0 and four of node 1: eight pairs.
+    eight = [
+        function(f"0000:{n:02x}:00.0", f"0000:{n - 1:02x}:01.0", numa=int(n > 2))
+        for n in range(1, 7)
+    ]
+    planned = plan(eight, "mirror", replace(Q35, numa=GuestNuma()))
+    assert len(planned.warnings) == 8
+    assert "more distances" not in planned.warnings[-1]
 
 
 def test_a_guest_without_cells_keeps_the_distances_of_one_socket() -> None:
@@ -306,12 +348,16 @@ def test_i440fx_has_no_expander_buses(layout: Layout) -> None:
         plan(GPUS, layout, topology)
 
 
-def test_a_machine_that_libvirt_lays_out_says_that_the_layout_is_not_kept() -> None:
+@pytest.mark.parametrize("layout", ["numa", "mirror"])
+def test_a_machine_that_libvirt_lays_out_says_that_the_layout_is_not_kept(layout: Layout) -> None:
     topology = replace(Q35, machine=Machine.OTHER, machine_type="s390-ccw-virtio")
-    lost = "layout mirror is left to libvirt on machine 's390-ccw-virtio'"
-    assert plan(GPUS, "mirror", topology).warnings == (lost,)
+    lost = f"layout {layout} is left to libvirt on machine 's390-ccw-virtio'"
+    planned = plan(GPUS, layout, topology)
+    assert planned.warnings == (lost,)
+    assert [p.guest_address for p in planned.placements] == [None] * 3
+    assert planned.controllers == ()
     with pytest.raises(PlanError, match=f"strict: {lost}; give the VM machine type q35"):
-        plan(GPUS, "mirror", topology, strict=True)
+        plan(GPUS, layout, topology, strict=True)
 
 
 def test_more_ports_than_slots_share_slots() -> None:
@@ -335,6 +381,25 @@ def test_too_many_buses_are_refused_with_what_to_do() -> None:
         "fewer devices, or write layout: root-port",
     ):
         plan(functions, "numa")
+
+
+@pytest.mark.parametrize(("there", "fits"), [(221, True), (222, False)])
+def test_32_buses_stay_free_below_an_expander_bus(there: int, fits: bool) -> None:
+    ports = {
+        n: GuestController(n, "pcie-switch-downstream-port", PciAddress(0, 1, n % 32, n // 32))
+        for n in range(1, there + 1)
+    }
+    topology = replace(Q35, controllers=ports, waiting=0)
+    if fits:
+        assert tree(plan(GPUS[:1], "numa", topology))[0] == "222 expander-bus 00:10.0 254@0"
+    else:
+        with pytest.raises(PlanError, match="has no bus numbers for the buses behind it"):
+            plan(GPUS[:1], "numa", topology)
+
+
+def test_ports_up_to_a_pin_count_below_an_expander_bus_too() -> None:
+    with pytest.raises(PlanError, match="has no bus numbers for the buses behind it"):
+        plan(GPUS, "numa", slots={"0000:17:00.0": address("0000:e0:00.0")})
 
 
 def test_a_tree_that_is_deeper_than_there_are_buses_is_refused() -> None:

@@ -146,6 +146,24 @@ def test_numa_says_that_the_node_does_not_tell() -> None:
 
 
 @pytest.mark.parametrize("layout", ["numa", "mirror"])
+def test_a_device_that_the_node_does_not_show_is_behind_a_root_port(layout: Layout) -> None:
+    devices = [device("0000:04:00.0"), device("0000:17:00.0")]
+    planned = plan(GPUS[:1], layout, devices=devices)
+    assert tree(planned)[0] == "24 root-port 00:11.0"
+    assert planned.warnings == (
+        "0000:04:00.0 (ua-0000-04-00-0): where it is on the node is not known, so it stays on the "
+        "guest's own root bus",
+    )
+
+
+def test_what_is_left_to_root_ports_comes_before_the_expander_buses() -> None:
+    functions = [GPUS[0], function("0000:c8:00.0", "0000:c7:01.0", numa=2)]
+    devices = [device(bdf) for bdf in ("0000:04:00.0", "0000:17:00.0", "0000:c8:00.0")]
+    planned = plan(functions, "numa", devices=devices)
+    assert list(places(planned).values()) == ["0000:18:00.0", "0000:1b:00.0", "0000:19:00.0"]
+
+
+@pytest.mark.parametrize("layout", ["numa", "mirror"])
 def test_without_a_node_devices_are_behind_root_ports_with_a_warning(layout: Layout) -> None:
     planned = plan_guest([device("0000:17:00.0")], Q35, Settings(layout=layout))
     assert tree(planned) == ["24 root-port 00:10.0"]
@@ -402,15 +420,26 @@ def test_ports_up_to_a_pin_count_below_an_expander_bus_too() -> None:
         plan(GPUS, "numa", slots={"0000:17:00.0": address("0000:e0:00.0")})
 
 
-def test_a_tree_that_is_deeper_than_there_are_buses_is_refused() -> None:
+@pytest.mark.parametrize("waiting", [8, 24, 25])
+def test_a_tree_that_is_deeper_than_there_are_buses_is_refused(waiting: int) -> None:
     # Each switch has a device and the next switch behind it.
     functions, above = [], [PORT]
     for n in range(90):
         up, down, side = (f"0001:{(n * 2 + k) % 256:02x}:{n // 128:02x}.0" for k in (0, 1, 1))
         functions.append(function(f"0002:{n:02x}:00.0", *above, up, side.replace(".0", ".1")))
         above += [up, down]
-    with pytest.raises(PlanError, match="the guest has no (bus numbers|controller index)"):
-        plan(functions, "mirror")
+    with pytest.raises(
+        PlanError,
+        match="^layout: host root complex pci0000:15: the guest has no controller index left: "
+        "libvirt's highest is 255; attach fewer devices, or write layout: root-port$",
+    ):
+        plan(functions, "mirror", replace(Q35, waiting=waiting))
+
+
+def test_more_ports_than_one_bus_can_have_are_refused() -> None:
+    functions = [function(f"{n:04x}:01:00.0", f"{n:04x}:00:01.0") for n in range(300)]
+    with pytest.raises(PlanError, match="layout: NUMA cell 0: the guest has no controller index"):
+        plan(functions, "numa")
 
 
 def test_a_root_bus_without_a_free_slot_is_refused() -> None:

@@ -80,10 +80,12 @@ def test_a_bad_uuid_is_named_with_an_example() -> None:
 
 def test_an_env_file_is_what_env_prints() -> None:
     lines = ["# of the compute container", "", "PATH=/bin", "export PCI_RESOURCE_A='0000:86:00.0'",
-             "PCI_RESOURCE_B=0000:af:00.0,", "SPANS=first", "second line"]  # fmt: skip
+             "PCI_RESOURCE_B=0000:af:00.0,", "SPANS=first", "second line",
+             'export  PCI_RESOURCE_X="X"']  # fmt: skip
     assert parse_env_file(lines, "pod.env") == {
         "PCI_RESOURCE_A": "0000:86:00.0",
         "PCI_RESOURCE_B": "0000:af:00.0,",
+        "PCI_RESOURCE_X": "X",
     }
 
 

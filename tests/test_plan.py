@@ -147,6 +147,14 @@ def test_the_bridge_that_libvirt_would_add_is_written_where_it_would_be() -> Non
     }
     there = replace(topology, controllers=ports, taken={PciAddress(0, 3, 0, 0): "disk"})
     assert plan([device("0000:86:00.0")], there).bridge_index == 6
+    # Of two lower buses one has no controller yet, and the other's takes no devices.
+    expander = {2: GuestController(2, "pcie-expander-bus", None)}
+    ports_only = replace(topology, controllers=expander)
+    assert plan([device("0000:86:00.0")], ports_only).bridge_index == 6
+    # A bridge that is there is none that libvirt adds.
+    bridge = {1: GuestController(1, "pcie-to-pci-bridge", None)}
+    behind = replace(Q35, controllers=bridge, taken={PciAddress(0, 1, 3, 0): "interface"})
+    assert plan([device("0000:86:00.0")], behind).bridge_index is None
 
 
 def test_ports_fill_slots_of_eight_and_go_round_what_is_taken() -> None:

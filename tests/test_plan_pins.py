@@ -84,6 +84,11 @@ def test_a_pin_to_the_highest_bus_leaves_the_lower_ones_to_the_others() -> None:
 
 
 def test_a_pin_whose_gap_libvirt_could_not_fill_is_refused() -> None:
+    # 27 slots of the root bus are left for the ports of 216 lower buses.
+    planned = plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:d9:00.0"})
+    assert guest(planned) == {"0000:86:00.0": "0000:d9:00.0"}
+    with pytest.raises(PlanError, match="^guest: bus 0 has no room for the root ports"):
+        plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:da:00.0"})
     with pytest.raises(PlanError, match="fills the gap below them; attach .* or pin to lower buse"):
         plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:ff:00.0"})
 

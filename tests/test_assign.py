@@ -111,6 +111,11 @@ def test_what_no_request_claims_is_attached_too_in_host_address_order() -> None:
     assert assigned[0].why == "PCI_RESOURCE_B, claimed by no entry of the VMI"
 
 
+def test_unclaimed_mediated_devices_come_last_each_in_a_slot_of_its_own() -> None:
+    assigned = assign(environ={"MDEV_PCI_RESOURCE_A": UUID, "PCI_RESOURCE_B": f"{B},{A}"})
+    assert [(a.source, a.own_slot) for a in assigned] == [(A, False), (B, False), (UUID, True)]
+
+
 def test_a_mediated_device_backs_a_request_that_has_no_function_left() -> None:
     assigned = assign(
         [gpu("g0"), gpu("g1")],

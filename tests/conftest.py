@@ -17,7 +17,7 @@ settings.load_profile("everywhere")
 settings.register_profile(
     "mutation",
     settings.get_profile("everywhere"),
-    max_examples=25,
+    max_examples=10,
     phases=(Phase.explicit, Phase.generate),
 )
 

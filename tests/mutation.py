@@ -50,7 +50,7 @@ class Result:
 def lay_work_folder() -> None:
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    for name in ("launcher_hook", "tests", "fixtures", "schemas", "pyproject.toml"):
+    for name in ("launcher_hook", "tests", "pyproject.toml"):
         (WORK / name).symlink_to(REPOSITORY / name)
 
 

@@ -77,6 +77,25 @@ def test_without_variables_the_hostdevs_are_the_assignment() -> None:
     assert pairs(assigned) == [("g0", A, "ua-gpu-g0"), (None, B, "ua-sriov-net1")]
 
 
+def test_an_assignment_says_what_it_goes_by() -> None:
+    environ = {"PCI_RESOURCE_X_A": f"{A},{B}"}
+    assigned = assign([gpu("g0"), gpu("g1", index=1)], environ, [hostdev(B, "ua-gpu-g0")])
+    assert [a.why for a in assigned] == [
+        "gpus[0] g0, by the launcher",
+        "gpus[1] g1, PCI_RESOURCE_X_A",
+    ]
+
+
+def test_a_hostdev_that_no_request_names_is_not_attached_twice() -> None:
+    assigned = assign(environ={"PCI_RESOURCE_X_A": f"{A},{B}"}, present=[hostdev(A, "ua-mine")])
+    assert [a.source for a in assigned] == [A, B]
+
+
+def test_a_hostdev_without_alias_is_none_of_a_request_whose_alias_libvirt_keeps() -> None:
+    assigned = assign([gpu("g0")], {"PCI_RESOURCE_X_A": str(A)}, [hostdev(B)])
+    assert pairs(assigned) == [("g0", A, "ua-gpu-g0"), (None, B, "ua-pci-0000-86-00-0")]
+
+
 def test_an_sriov_interface_has_a_guest_slot_of_its_own() -> None:
     (assigned,) = assign(present=[hostdev(A, "ua-sriov-net1")])
     assert assigned.own_slot
@@ -141,6 +160,11 @@ def test_a_vgpus_display_is_what_the_launcher_would_write(
     request = DeviceRequest("gpu", "v", "x/A", "gpus[0]", display, ramfb)
     (assigned,) = assign([request], {"MDEV_PCI_RESOURCE_X_A": UUID})
     assert (assigned.display, assigned.ramfb) == written
+
+
+def test_a_vgpus_display_stays_as_the_launcher_wrote_it() -> None:
+    (assigned,) = assign([gpu("v")], {}, [hostdev(UUID, "ua-gpu-v")])
+    assert (assigned.display, assigned.ramfb) == (None, None)
 
 
 def test_a_host_device_has_no_display() -> None:
@@ -221,6 +245,17 @@ def test_a_usb_hostdev_without_alias_is_not_taken_for(request_: DeviceRequest) -
         assign([request_], usb=[None])
 
 
+def test_as_many_requests_are_for_usb_as_there_are_usb_hostdevs_without_alias() -> None:
+    first, second = (
+        DeviceRequest("hostdevice", f"stick.{n}", "x/A", f"hostDevices[{n}]") for n in (0, 1)
+    )
+    assert assign([first, second], usb=[None, None]) == ()
+    with pytest.raises(InputError, match="'stick.1'.: PCI_RESOURCE_X_A is not set"):
+        assign([first, second], usb=[None])
+    (assigned,) = assign([first, gpu("g0", "x/B")], {"PCI_RESOURCE_X_B": str(A)}, usb=[None])
+    assert assigned.name == "g0"
+
+
 def test_a_request_with_a_variable_of_its_own_is_not_taken_for_a_usb_one() -> None:
     request = DeviceRequest("hostdevice", "nic.1", "x/A", "hostDevices[0]")
     (assigned,) = assign([request], {"PCI_RESOURCE_X_A": str(A)}, usb=[None])
@@ -241,8 +276,11 @@ def test_a_function_that_an_interface_has_is_not_attached_twice() -> None:
 
 
 def test_two_hostdevs_with_one_alias_are_refused() -> None:
-    with pytest.raises(InputError, match="'ua-a' is the alias of the hostdev .*; give each its"):
-        assign(present=[hostdev(A, "ua-a"), hostdev(B, "ua-a")])
+    with pytest.raises(
+        InputError,
+        match="^hostdev on line None: 'ua-a' is the alias of the hostdev .*; give each its",
+    ):
+        assign(present=[hostdev(C), hostdev(A, "ua-a"), hostdev(B, "ua-a")])
 
 
 def test_a_vgpus_function_keeps_its_driver() -> None:

@@ -217,6 +217,17 @@ def test_a_port_of_an_earlier_pass_is_written_again() -> None:
     assert [(p.index, str(p.address)) for p in planned.controllers] == [(24, "0000:00:10.0")]
 
 
+def test_ports_of_an_earlier_pass_that_sit_on_each_other_are_written_once() -> None:
+    circle = {
+        24: GuestController(24, "pcie-root-port", address("0000:19:00.0")),
+        25: GuestController(25, "pcie-root-port", address("0000:18:00.0")),
+    }
+    planned = plan(
+        [device("0000:86:00.0", at="0000:18:00.0")], replace(Q35, controllers=circle, taken={})
+    )
+    assert [c.index for c in planned.controllers] == [24, 25]
+
+
 def test_a_port_of_libvirts_own_is_not_rewritten() -> None:
     port = GuestController(9, "pcie-root-port", address("0000:00:03.0"))
     topology = replace(Q35, controllers={9: port}, taken={address("0000:00:03.0"): "controller"})

@@ -199,5 +199,9 @@ def test_a_slot_that_is_full_is_refused() -> None:
     # A ninth device cannot come from one host slot; it can through a pin of another host slot.
     devices = [device(f"0000:86:00.{n}", f"a{n}") for n in range(8)]
     other = device("0000:af:00.0", "b")
-    with pytest.raises(PlanError, match="has no function left for it; pin the other devices"):
+    with pytest.raises(
+        PlanError,
+        match=r"^0000:86:00.7 \(ua-gpu-a7\): guest slot 0000:00:08.0 has no function left for it; "
+        "pin the other devices",
+    ):
         plan([*devices, other], slots={"a0": "0000:00:08.0", "b": "0000:00:08.7"})

@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test conformance interop e2e check bench image dist proto lock clean
+.PHONY: help setup demo test conformance interop e2e check bench mutate image dist proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -42,6 +42,10 @@ bench: setup ## measure rendering, sidecar and device plugin; BENCH_ROUNDS=0.1 f
 	@$(PYTHON) tests/bench/render.py
 	@$(PYTHON) tests/bench/hook.py
 	@$(PYTHON) tests/bench/deviceplugin.py
+
+mutate: setup ## change the deciding modules, see which changes no test notices; ARGS="'launcher_hook.pci*'"
+	@$(SETUP) mutation
+	@$(PYTHON) tests/mutation.py $(ARGS)
 
 proto: setup ## make the message classes of launcher_hook/proto anew
 	@$(PYTHON) tests/make_messages.py

@@ -212,6 +212,14 @@ setup_e2e() {
     fi
 }
 
+# mutmut, into .venv: not of everybody's set-up.
+setup_mutation() {
+    if .venv/bin/python -c 'import mutmut' 2>/dev/null; then return; fi
+    need_uv
+    say "mutmut, into .venv"
+    retry "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r .ci/mutation.lock
+}
+
 # The machine's own settings of pip and uv must not get into what everybody uses.
 make_lock() {
     need_uv
@@ -222,6 +230,8 @@ make_lock() {
     "${compile[@]}" pyproject.toml --group dev "$@" -o requirements.lock
     "${compile[@]}" .ci/uv.in "$@" -o .ci/uv.lock
     "${compile[@]}" .ci/libvirt.in "$@" -o .ci/libvirt.lock
+    # Beside what is in .venv already.
+    "${compile[@]}" --group mutation -c requirements.lock "$@" -o .ci/mutation.lock
     # The image's: what the program needs, and what builds its wheel, in the same versions.
     "${compile[@]}" pyproject.toml -c requirements.lock -o sidecar-image/runtime.lock
     "${compile[@]}" sidecar-image/build.in -c requirements.lock -o sidecar-image/build.lock
@@ -235,6 +245,7 @@ conformance) setup_conformance ;;
 image) setup_image ;;
 interop) setup_interop ;;
 e2e) setup_e2e ;;
+mutation) setup_mutation ;;
 lock) make_lock "${@:2}" ;;
 *) fail "usage: .ci/setup.sh STEP; see the end of it for the steps" ;;
 esac

@@ -154,16 +154,16 @@ def find_changed(
     for (on_host, in_guest), alias in first.items():
         ports = (_port(on_host), _port(in_guest))
         groups.setdefault(ports, []).append((alias, on_host, in_guest))
-    seen: list[tuple[tuple[_Port, _Port], list[_Located]]] = []
-    for ports, group in groups.items():
-        for other_ports, others in seen:
-            # Behind different root ports all pairs are as far apart as one pair is.
-            differ = ports[0] != other_ports[0] and ports[1] != other_ports[1]
-            if not differ or next(_changed(others[:1], group[:1]), None) is not None:
+    seen: list[list[_Located]] = []
+    for group in groups.values():
+        for others in seen:
+            # One pair speaks for all of two groups: what is behind different root ports is PHB or
+            # more apart, every pair the same, and what is behind one root port is less.
+            if next(_changed(others[:1], group[:1]), None) is not None:
                 yield from _changed(others, group)
         for number, one in enumerate(group):
             yield from _changed(group[:number], [one])
-        seen.append((ports, group))
+        seen.append(group)
 
 
 _Port = tuple[tuple[int, int], int | None, PciAddress]

@@ -40,8 +40,8 @@ def parse_allocations(environ: Mapping[str, str]) -> Mapping[str, Allocation]:
 
 
 def _parse(variable: str, value: str, parse_item: Callable[[str], HostSource]) -> Allocation:
-    items = value.split(",") if value.strip() else []
-    if items and not items[-1].strip():
+    items = value.split(",")
+    if not items[-1].strip():
         items.pop()  # NVIDIA's plugin and KubeVirt's leave one comma behind
     sources: dict[HostSource, int] = {}
     for position, item in enumerate(items, start=1):

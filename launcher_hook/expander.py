@@ -63,14 +63,9 @@ def _add_ports(
     room: GuestRoom,
     built: Built,
 ) -> None:
-    places = list(_places(bus, len(ports)))
-    if len(places) < len(ports):
-        raise _too_many(root_complex, "slots for the ports of one bus")
-    slots = {place.slot for place in places if place.function}
-    for port, place in zip(ports, places, strict=False):
+    for port, place in zip(ports, _places(bus), strict=False):
         index = _next_index(root_complex, room)
-        shared = place.function == 0 and place.slot in slots
-        built.controllers.append(PlannedController(index, model, place, shared))
+        built.controllers.append(PlannedController(index, model, place))
         if not port.switch:
             slot = room.take(PciAddress(0, index, 0, 0))
             built.slots.append((port.devices, slot, f"{why}, port {index}"))
@@ -85,11 +80,14 @@ def _add_ports(
         )
 
 
-def _places(bus: int, count: int) -> Iterator[PciAddress]:
-    """A slot each; only where there are more than 32 do ports share one."""
-    for number in range(min(count, (MAX_SLOT + 1) * (MAX_FUNCTION + 1))):
-        function, slot = divmod(number, MAX_SLOT + 1)
-        yield PciAddress(0, bus, slot, function)
+def _places(bus: int) -> Iterator[PciAddress]:
+    """A slot each; only where there are more than 32 do ports share one.
+
+    256 places: more than there are controller indexes for ports.
+    """
+    for function in range(MAX_FUNCTION + 1):
+        for slot in range(MAX_SLOT + 1):
+            yield PciAddress(0, bus, slot, function)
 
 
 def _next_index(root_complex: RootComplex, room: GuestRoom) -> int:

@@ -104,16 +104,6 @@ class Host(ABC):
         groups = {f.iommu_group for f in functions if f.address in wanted} - {None}
         return tuple(f for f in functions if f.address in wanted or f.iommu_group in groups)
 
-    def slot_functions(self, address: PciAddress) -> tuple[HostFunction, ...]:
-        """The other functions of the same host slot, in order.
-
-        An SR-IOV function's first VFs may stand in its own slot: see ``physical_function``.
-        """
-        if not self.known:
-            return ()
-        others = (self.function(other) for other in _slot(address) if other != address)
-        return tuple(other for other in others if other is not None)
-
     def group_members(
         self, iommu_group: int, read: Iterable[HostFunction] = ()
     ) -> tuple[HostFunction, ...]:

@@ -20,8 +20,5 @@ def find_cell(
         return bound.pop()
     pinned = {cpu: vcpu for vcpu, cpus in sorted(numa.pins.items()) for cpu in cpus}
     cell_of_vcpu = {vcpu: cell for cell, vcpus in numa.cells.items() for vcpu in vcpus}
-    for cpu in sorted(node_cpus.get(host_node, ())):
-        cell = cell_of_vcpu.get(pinned.get(cpu, -1))
-        if cell is not None:
-            return cell
-    return None
+    vcpus = (pinned[cpu] for cpu in sorted(node_cpus.get(host_node, ())) if cpu in pinned)
+    return next((cell_of_vcpu[vcpu] for vcpu in vcpus if vcpu in cell_of_vcpu), None)

@@ -45,14 +45,14 @@ class PciAddress:
             and 0 <= self.domain <= MAX_DOMAIN
         ):
             return
-        for name, value, highest in (
+        numbers = (
             ("domain", self.domain, MAX_DOMAIN),
             ("bus", self.bus, MAX_BUS),
             ("slot", self.slot, MAX_SLOT),
             ("function", self.function, MAX_FUNCTION),
-        ):
-            if not 0 <= value <= highest:
-                raise ValueError(f"PCI {name} {value:#x} is not in 0 to {highest:#x}")
+        )
+        name, value, highest = next(number for number in numbers if not 0 <= number[1] <= number[2])
+        raise ValueError(f"PCI {name} {value:#x} is not in 0 to {highest:#x}")
 
     @classmethod
     def parse(cls, bdf: str) -> "PciAddress":

@@ -261,7 +261,7 @@ class GuestRoom:
             None if the buses of the guest's root bus would not fit below it.
         """
         self._lowest_bus_nr -= buses
-        highest = max(self._highest_foreign, *self._off_root, *self._new_ports)
+        highest = max(self._off_root | self._new_ports)  # they begin above the others
         on_root = highest - len(self._off_root)  # gaps in the indexes are ports on the root bus
         if on_root + _SPARE_BUSES >= self._lowest_bus_nr:
             return None

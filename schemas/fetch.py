@@ -228,6 +228,18 @@ def make_apt_folder(work: Path, sources: str | None) -> None:
     (work / "apt.conf").write_text(text.format(work=work), encoding="utf-8")
 
 
+def deb_line(archive: str, suite: str, kind: str = "deb") -> str:
+    """Write a line of apt's sources: an archive's main part, signed by Debian where we can tell.
+
+    Args:
+        archive: Its address.
+        suite: Such as ``trixie`` or ``trixie-security``.
+        kind: ``deb`` for packages, ``deb-src`` for their sources.
+    """
+    signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+    return f"{kind} {signed}{archive} {suite} main"
+
+
 def find_archive(label: str = "Debian") -> str:
     """Ask the machine's own apt where one of Debian's archives is.
 
@@ -264,8 +276,7 @@ def fetch(wanted: SchemaSet, archive: str) -> tuple[str, dict[str, bytes]]:
     """
     with tempfile.TemporaryDirectory(prefix="launcher-hook-apt-") as name:
         work = Path(name)
-        options = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
-        make_apt_folder(work, f"deb {options}{archive} {wanted.suite} main")
+        make_apt_folder(work, deb_line(archive, wanted.suite))
         run_apt(["update"], work)
         run_apt(["download", wanted.package], work)
         (deb,) = (work / "download").glob("*.deb")

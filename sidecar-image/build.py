@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "schemas"))
 
 from archive import read_image  # noqa: E402
-from fetch import KEYRING, FetchError, NoArchiveError, find_archive  # noqa: E402
+from fetch import FetchError, NoArchiveError, deb_line, find_archive  # noqa: E402
 from scan import find_faults  # noqa: E402
 
 CACHE = REPOSITORY / ".cache/image"
@@ -173,15 +173,14 @@ def bring_base() -> Path:
 
 def sources() -> list[str]:
     """Where apt of this machine has Debian and its security updates, for our suite."""
-    signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     archive = find_archive()
-    lines = [f"deb {signed}{archive} {suite} main" for suite in (SUITE, f"{SUITE}-updates")]
+    lines = [deb_line(archive, suite) for suite in (SUITE, f"{SUITE}-updates")]
     try:
         security = find_archive("Debian-Security")
     except NoArchiveError:
         say("apt has no security archive here: the base goes without its updates")
         return lines
-    return [*lines, f"deb {signed}{security} {SUITE}-security main"]
+    return [*lines, deb_line(security, f"{SUITE}-security")]
 
 
 def bring_wheels(context: Path, python: str, glibc: int) -> None:

@@ -1,22 +1,25 @@
 """Options and fixtures that every test module may use."""
 
 import os
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from libvirt_driver import libvirt  # noqa: F401 - a fixture
 
 from launcher_hook.schema import find_versions
-
-REPOSITORY = Path(__file__).parent.parent
-SHARED = REPOSITORY.parent / "shared"
 
 # One profile everywhere: property tests always run, and a slow machine is no wrong result.
 settings.register_profile(
     "everywhere", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 settings.load_profile("everywhere")
+# `make mutate` runs them a thousand times, and a counterexample need not be small there.
+settings.register_profile(
+    "mutation",
+    settings.get_profile("everywhere"),
+    max_examples=10,
+    phases=(Phase.explicit, Phase.generate),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

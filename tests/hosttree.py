@@ -112,6 +112,17 @@ def build_host_tree(root: Path, devices: Iterable[HostDevice] = ()) -> Path:
     return root
 
 
+def gpu_behind_port(root: Path) -> Path:
+    """A root port with a four-function GPU below it, in group 42 on NUMA node 1."""
+    return build_host_tree(
+        root,
+        [
+            *gpu("0000:81:00.0", group=42, numa=1, parent="0000:80:01.0"),
+            bridge("0000:80:01.0", group=40, numa=1),
+        ],
+    )
+
+
 @contextmanager
 def quick_directory() -> Iterator[Path]:
     """A directory for a large tree, gone afterwards: in memory where the machine has a tmpfs.

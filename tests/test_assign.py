@@ -77,6 +77,25 @@ def test_without_variables_the_hostdevs_are_the_assignment() -> None:
     assert pairs(assigned) == [("g0", A, "ua-gpu-g0"), (None, B, "ua-sriov-net1")]
 
 
+def test_an_assignment_says_what_it_goes_by() -> None:
+    environ = {"PCI_RESOURCE_X_A": f"{A},{B}"}
+    assigned = assign([gpu("g0"), gpu("g1", index=1)], environ, [hostdev(B, "ua-gpu-g0")])
+    assert [a.why for a in assigned] == [
+        "gpus[0] g0, by the launcher",
+        "gpus[1] g1, PCI_RESOURCE_X_A",
+    ]
+
+
+def test_a_hostdev_that_no_request_names_is_not_attached_twice() -> None:
+    assigned = assign(environ={"PCI_RESOURCE_X_A": f"{A},{B}"}, present=[hostdev(A, "ua-mine")])
+    assert [a.source for a in assigned] == [A, B]
+
+
+def test_a_hostdev_without_alias_is_none_of_a_request_whose_alias_libvirt_keeps() -> None:
+    assigned = assign([gpu("g0")], {"PCI_RESOURCE_X_A": str(A)}, [hostdev(B)])
+    assert pairs(assigned) == [("g0", A, "ua-gpu-g0"), (None, B, "ua-pci-0000-86-00-0")]
+
+
 def test_an_sriov_interface_has_a_guest_slot_of_its_own() -> None:
     (assigned,) = assign(present=[hostdev(A, "ua-sriov-net1")])
     assert assigned.own_slot
@@ -111,6 +130,11 @@ def test_what_no_request_claims_is_attached_too_in_host_address_order() -> None:
     assert assigned[0].why == "PCI_RESOURCE_B, claimed by no entry of the VMI"
 
 
+def test_unclaimed_mediated_devices_come_last_each_in_a_slot_of_its_own() -> None:
+    assigned = assign(environ={"MDEV_PCI_RESOURCE_A": UUID, "PCI_RESOURCE_B": f"{B},{A}"})
+    assert [(a.source, a.own_slot) for a in assigned] == [(A, False), (B, False), (UUID, True)]
+
+
 def test_a_mediated_device_backs_a_request_that_has_no_function_left() -> None:
     assigned = assign(
         [gpu("g0"), gpu("g1")],
@@ -138,6 +162,11 @@ def test_a_vgpus_display_is_what_the_launcher_would_write(
     assert (assigned.display, assigned.ramfb) == written
 
 
+def test_a_vgpus_display_stays_as_the_launcher_wrote_it() -> None:
+    (assigned,) = assign([gpu("v")], {}, [hostdev(UUID, "ua-gpu-v")])
+    assert (assigned.display, assigned.ramfb) == (None, None)
+
+
 def test_a_host_device_has_no_display() -> None:
     request = DeviceRequest("hostdevice", "v", "x/A", "hostDevices[0]")
     (assigned,) = assign([request], {"MDEV_PCI_RESOURCE_X_A": UUID})
@@ -151,6 +180,22 @@ def test_aliases_are_unique_among_all_devices() -> None:
     assert assigned[0].alias == "ua-pci-0000-3b-00-0-2"
 
 
+def test_the_number_behind_an_alias_is_the_first_that_nobody_has() -> None:
+    taken = [f"ua-gpu-g0{number}" for number in ("", "-2", "-3", "-5")]
+    (assigned,) = assign([gpu("g0")], {"PCI_RESOURCE_X_A": str(A)}, other_aliases=taken)
+    assert assigned.alias == "ua-gpu-g0-4"
+
+
+def test_an_alias_that_was_given_is_taken() -> None:
+    assigned = assign([gpu("a.b"), gpu("a-b")], {"PCI_RESOURCE_X_A": f"{A},{B}"})
+    assert [a.alias for a in assigned] == ["ua-gpu-a-b", "ua-gpu-a-b-2"]
+
+
+def test_a_device_that_no_request_names_has_an_alias_of_its_source() -> None:
+    assigned = assign(environ={"MDEV_PCI_RESOURCE_A": UUID}, present=[hostdev(A)])
+    assert [a.alias for a in assigned] == ["ua-pci-0000-3b-00-0", f"ua-mdev-{UUID}"]
+
+
 @pytest.mark.parametrize(
     ("requests", "environ", "message"),
     [
@@ -160,8 +205,8 @@ def test_aliases_are_unique_among_all_devices() -> None:
          "the pod allocated one 'x/A' more, or drop the entry"),
         ([gpu("g0"), gpu("g1")], {"PCI_RESOURCE_X_A": str(A)}, "'g1'.: PCI_RESOURCE_X_A has 1 "
          "device.s., and none is left"),
-        ([gpu("g0", None)], {}, "it is a DRA claim, and the domain has no hostdev 'ua-gpu-g0'; "
-         "give the domain that the launcher wrote"),
+        ([gpu("g0", None)], {}, r"gpus\[0\] g0 \('g0'\): it is a DRA claim, and the domain has no "
+         "hostdev 'ua-gpu-g0'; give the domain that the launcher wrote for this VMI$"),
     ],
 )  # fmt: skip
 def test_a_request_that_nothing_backs_is_refused(
@@ -185,6 +230,32 @@ def test_a_request_that_a_usb_hostdev_backs_is_none_of_ours() -> None:
         assign([dotted], usb=["ua-usb-host-other"])
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(DeviceRequest("gpu", "g.1", "x/A", "gpus[0]"), id="a GPU"),
+        pytest.param(
+            DeviceRequest("hostdevice", "nic", "x/A", "hostDevices[0]"),
+            id="a name that libvirt keeps",
+        ),
+    ],
+)
+def test_a_usb_hostdev_without_alias_is_not_taken_for(request_: DeviceRequest) -> None:
+    with pytest.raises(InputError, match="PCI_RESOURCE_X_A is not set"):
+        assign([request_], usb=[None])
+
+
+def test_as_many_requests_are_for_usb_as_there_are_usb_hostdevs_without_alias() -> None:
+    first, second = (
+        DeviceRequest("hostdevice", f"stick.{n}", "x/A", f"hostDevices[{n}]") for n in (0, 1)
+    )
+    assert assign([first, second], usb=[None, None]) == ()
+    with pytest.raises(InputError, match="'stick.1'.: PCI_RESOURCE_X_A is not set"):
+        assign([first, second], usb=[None])
+    (assigned,) = assign([first, gpu("g0", "x/B")], {"PCI_RESOURCE_X_B": str(A)}, usb=[None])
+    assert assigned.name == "g0"
+
+
 def test_a_request_with_a_variable_of_its_own_is_not_taken_for_a_usb_one() -> None:
     request = DeviceRequest("hostdevice", "nic.1", "x/A", "hostDevices[0]")
     (assigned,) = assign([request], {"PCI_RESOURCE_X_A": str(A)}, usb=[None])
@@ -205,14 +276,20 @@ def test_a_function_that_an_interface_has_is_not_attached_twice() -> None:
 
 
 def test_two_hostdevs_with_one_alias_are_refused() -> None:
-    with pytest.raises(InputError, match="'ua-a' is the alias of the hostdev .*; give each its"):
-        assign(present=[hostdev(A, "ua-a"), hostdev(B, "ua-a")])
+    with pytest.raises(
+        InputError,
+        match="^hostdev on line None: 'ua-a' is the alias of the hostdev .*; give each its",
+    ):
+        assign(present=[hostdev(C), hostdev(A, "ua-a"), hostdev(B, "ua-a")])
 
 
 def test_a_vgpus_function_keeps_its_driver() -> None:
     present = PresentHostdev(A, "ua-gpu-g0", None, managed="no", display="on")
     (assigned,) = assign([gpu("g0")], {}, [present])
     assert assigned.keep_driver
+    (adopted,) = assign(present=[present])
+    assert adopted.keep_driver
+    assert adopted.why == "in the domain already"
 
 
 @given(st.permutations(["PCI_RESOURCE_X_A", "PCI_RESOURCE_X_B", "PCI_RESOURCE_X_C"]), st.data())

@@ -83,6 +83,23 @@ def test_iommufd_comes_with_the_cdevs_that_are_there_of_the_whole_group() -> Non
     assert container.nodes == ("vfio/vfio", "vfio/4")
 
 
+def test_iommufd_comes_with_the_cdevs_of_every_device() -> None:
+    gpus = {gpu.address: replace(gpu, vfio_device=f"vfio{n}") for n, gpu in enumerate(GPUS)}
+
+    def present(offered: Device) -> Present:
+        assert isinstance(offered.source, PciAddress)
+        return Present(
+            True, offered.iommu_group, gpus[offered.source], (gpus[offered.source],), None
+        )
+
+    cdevs = {f"vfio/devices/vfio{n}" for n in range(3)}
+    nodes = NODES | {"iommu", "vfio/devices"} | cdevs
+    (container,) = give(["0000:04:00.0", "0000:86:00.0"], present=present, nodes=nodes)
+    assert container.nodes == (
+        "vfio/vfio", "vfio/4", "vfio/134", "iommu", "vfio/devices/vfio0", "vfio/devices/vfio1",
+    )  # fmt: skip
+
+
 def test_mediated_devices_have_their_own_variable() -> None:
     offered = {u: Device(u, RESOURCE, 70 + i, None) for i, u in enumerate(UUIDS)}
     (container,) = give(
@@ -116,12 +133,13 @@ def test_nothing_asked_for_is_nothing_given() -> None:
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (["0000:04:00.0", "0000:99:00.0"], "Allocate of nvidia.com/GH100: '0000:99:00.0' is not"),
+        (["0000:04:00.0", "0000:99:00.0"], "'0000:99:00.0' is not offered; wait until kubelet"),
         (["0000:04:00.0", ""], "'' is not offered"),
-        (["0000:04:00.0", "0000:04:00.0"], "'0000:04:00.0' is asked for twice"),
+        (["0000:04:00.0", "0000:04:00.0"], "'0000:04:00.0' is asked for twice; ask once$"),
     ],
 )
 def test_an_id_that_cannot_be_given_fails_the_whole_call(ids: list[str], message: str) -> None:
+    message = f"^Allocate of nvidia.com/GH100: {message}"
     with pytest.raises(HookError, match=message):
         give(ids)
     with pytest.raises(HookError, match=message):
@@ -144,12 +162,14 @@ def test_a_device_that_changed_since_it_was_offered_is_not_given(
     change: dict[str, object], message: str
 ) -> None:
     now = replace(GPUS[0], **change)  # type: ignore[arg-type]
-    with pytest.raises(HookError, match=rf"0000:04:00.0 \(nvidia.com/GH100\): {message}"):
+    message = rf"0000:04:00.0 \(nvidia.com/GH100\): {message}; wait until kubelet has the new list"
+    with pytest.raises(HookError, match=message):
         give(["0000:04:00.0"], present=lambda _: Present(True, now.iommu_group, now, (now,), None))
 
 
 def test_a_device_that_has_gone_is_not_given() -> None:
-    with pytest.raises(HookError, match="the node does not have it any more; wait until kubelet"):
+    message = r"^0000:04:00.0 \(nvidia.com/GH100\): the node does not have it any more; wait until"
+    with pytest.raises(HookError, match=message):
         give(["0000:04:00.0"], present=lambda _: Present(False, None, None, (), None))
 
 
@@ -188,3 +208,13 @@ def test_health_is_what_matters_to_a_vm_that_opens_the_device(
 def test_an_unhealthy_device_is_not_given() -> None:
     with pytest.raises(HookError, match="0000:86:00.0 .*: there is no /dev/vfio/134; load"):
         give(["0000:04:00.0", "0000:86:00.0"], nodes={"vfio/vfio", "vfio/4"})
+    silent = Present(True, 4, GPUS[0], (GPUS[0],), answers=False)
+    with pytest.raises(HookError, match="it does not answer: .*; reset or replace it"):
+        give(["0000:04:00.0"], present=lambda _: silent)
+    gpu = replace(GPUS[0], vfio_device="vfio0")
+    with pytest.raises(HookError, match="there is no /dev/vfio/devices/vfio0; bind the function"):
+        give(
+            ["0000:04:00.0"],
+            present=lambda _: Present(True, 4, gpu, (gpu,), None),
+            nodes=NODES | {"vfio/devices"},
+        )

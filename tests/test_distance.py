@@ -53,6 +53,7 @@ GPU = at("0000:18:00.0", "0000:15:01.0", "0000:16:00.0", "0000:17:00.0")
             at("0000:1e:00.0", "0000:15:01.0", "0000:16:00.0", "0000:17:02.0", "0000:1c:00.0",
                "0000:1d:00.0"), "PXB", id="a switch behind the switch",
         ),
+        pytest.param(at("0000:16:00.1", "0000:15:01.0"), "PXB", id="beside the switch"),
         pytest.param(at("0000:25:00.0", "0000:15:03.0"), "PHB", id="next root port"),
         pytest.param(at("0000:15:05.0"), "PHB", id="on the root bus itself"),
         pytest.param(at("0000:38:00.0", "0000:37:01.0"), "NODE", id="next host bridge"),
@@ -107,6 +108,20 @@ def test_a_guest_position_goes_up_through_planned_and_present_controllers() -> N
     above = ("0000:18:00.0", "0000:19:00.0", "0000:1a:03.0")
     assert one == Position((0, 24), 1, tuple(map(address, above)))
     assert other == Position((0, 0), None, (address("0000:00:02.1"),))
+
+
+def test_a_device_on_a_guests_root_or_expander_bus_is_under_its_own_slot() -> None:
+    expander = PlannedController(24, "pcie-expander-bus", address("0000:00:10.0"), node=1)
+    assert guest(["0000:00:08.3", "0000:18:04.2"], [expander]) == [
+        Position((0, 0), None, (address("0000:00:08.0"),)),
+        Position((0, 24), 1, (address("0000:18:04.0"),)),
+    ]
+
+
+def test_a_device_that_libvirt_places_has_no_position() -> None:
+    topology = GuestTopology(Machine.Q35, "q35", {}, {}, waiting=0, waiting_on_root=0)
+    placement = Placement(Assignment(address("0000:18:00.0"), "ua-0", "test"), None, False, "")
+    assert guest_positions([placement], [], topology) == {"ua-0": None}
 
 
 def test_a_position_that_libvirt_decides_is_not_known() -> None:

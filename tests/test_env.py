@@ -44,6 +44,7 @@ def test_a_value_is_a_list_in_its_own_order(
 
 def test_an_empty_value_is_an_allocation_of_nothing() -> None:
     assert parse_allocations({"PCI_RESOURCE_X": ""})["PCI_RESOURCE_X"].sources == ()
+    assert parse_allocations({"PCI_RESOURCE_X": " "})["PCI_RESOURCE_X"].sources == ()
 
 
 def test_mediated_devices_are_uuids_in_lower_case() -> None:
@@ -79,10 +80,12 @@ def test_a_bad_uuid_is_named_with_an_example() -> None:
 
 def test_an_env_file_is_what_env_prints() -> None:
     lines = ["# of the compute container", "", "PATH=/bin", "export PCI_RESOURCE_A='0000:86:00.0'",
-             "PCI_RESOURCE_B=0000:af:00.0,", "SPANS=first", "second line"]  # fmt: skip
+             "PCI_RESOURCE_B=0000:af:00.0,", "SPANS=first", "second line",
+             'export  PCI_RESOURCE_X="X"']  # fmt: skip
     assert parse_env_file(lines, "pod.env") == {
         "PCI_RESOURCE_A": "0000:86:00.0",
         "PCI_RESOURCE_B": "0000:af:00.0,",
+        "PCI_RESOURCE_X": "X",
     }
 
 
@@ -95,6 +98,10 @@ def test_a_line_of_ours_that_assigns_nothing_is_refused_with_its_number() -> Non
 def test_an_assignment_needs_a_name_and_an_equals_sign(text: str) -> None:
     with pytest.raises(InputError, match="is not NAME=VALUE; write PCI_RESOURCE_"):
         parse_assignment(text, "--env")
+
+
+def test_a_value_may_have_equals_signs_of_its_own() -> None:
+    assert parse_assignment("A=b=c", "--env") == ("A", "b=c")
 
 
 def test_a_later_environment_wins() -> None:

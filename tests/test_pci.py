@@ -59,6 +59,7 @@ def test_a_bdf_with_a_number_out_of_range_says_which() -> None:
         ((0, 0x100, 0, 0), "PCI bus 0x100 is not in 0 to 0xff"),
         ((0, 0, 0x20, 0), "PCI slot 0x20 is not in 0 to 0x1f"),
         ((0, 0, 0, 8), "PCI function 0x8 is not in 0 to 0x7"),
+        ((0xFFFFFFFF, 0xFF, 0x1F, 8), "PCI function 0x8 is not in 0 to 0x7"),
     ],
 )
 def test_a_number_out_of_range_makes_no_address(

@@ -127,6 +127,12 @@ def test_archive_is_debians_main(targets: str, archive: str | None) -> None:
     assert fetch.parse_archive(targets) == archive
 
 
+def test_a_source_is_debians_main_part_under_debians_own_key() -> None:
+    signed = f"[signed-by={fetch.KEYRING}] " if fetch.KEYRING.exists() else ""
+    assert fetch.deb_line("file:/d/", "trixie") == f"deb {signed}file:/d/ trixie main"
+    assert fetch.deb_line("file:/d/", "sid", "deb-src") == f"deb-src {signed}file:/d/ sid main"
+
+
 def test_included_files_follows_includes_of_includes() -> None:
     """Each file once, a circle does not hurt, what nobody includes stays out."""
     files = {

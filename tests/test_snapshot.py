@@ -65,7 +65,6 @@ def test_it_answers_as_the_node_did(tree: HostTree, snapshot: HostSnapshot) -> N
         assert snapshot.function(address) == tree.function(address)
         assert snapshot.answers(address) == tree.answers(address)
         assert snapshot.bars64(address) == tree.bars64(address)
-        assert snapshot.slot_functions(address) == tree.slot_functions(address)
     for group in (40, 42, 0, 99):
         assert snapshot.group_members(group) == tree.group_members(group)
     for vendors in (None, {0x10DE}, {0x8086}, {0x1234}):

@@ -7,24 +7,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fileaudit import watched
 from hosttree import (
     HostDevice,
-    add_mdev,
-    add_node_cpus,
     bridge,
     build_host_tree,
     device_directory,
     gpu,
-    many_devices,
-    quick_directory,
+    gpu_behind_port,
     rebind,
     remove,
-    remove_mdev,
     write_attribute,
 )
 from hypothesis import given
@@ -34,12 +30,6 @@ from launcher_hook.errors import HostError
 from launcher_hook.model import HostFacts, HostFunction
 from launcher_hook.pci import PciAddress
 from launcher_hook.sysfs import HostTree
-from launcher_hook.vfio import (
-    is_bound_to_vfio,
-    is_bridge,
-    is_vfio_driver,
-    keeps_group_viable,
-)
 
 GPU = PciAddress.parse("0000:81:00.0")
 AUDIO = GPU.with_function(1)
@@ -51,14 +41,7 @@ FACTS = ("vendor_id", "device_id", "class_code", "iommu_group", "numa_node", "dr
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root port with a four-function GPU below it, in group 42 on NUMA node 1."""
-    return build_host_tree(
-        tmp_path / "sys",
-        [
-            *gpu("0000:81:00.0", group=42, numa=1, parent="0000:80:01.0"),
-            bridge("0000:80:01.0", group=40, numa=1),
-        ],
-    )
+    return gpu_behind_port(tmp_path / "sys")
 
 
 @pytest.fixture
@@ -160,7 +143,6 @@ def test_nothing_is_concluded_from_a_tree_that_is_not_there(
     assert not tree.known
     assert tree.function(GPU) == HostFunction(GPU)
     assert tree.addresses() == ()
-    assert tree.slot_functions(GPU) == ()
     assert tree.group_members(42) == ()
     assert tree.mdev_exists(UUID) is None
     assert tree.mdev_parent(UUID) is None
@@ -276,7 +258,6 @@ def test_a_function_that_was_unplugged_is_gone_everywhere(root: Path) -> None:
     remove(root, "0000:81:00.1")
     assert tree.function(AUDIO) is None
     assert AUDIO not in tree.addresses()
-    assert AUDIO not in {function.address for function in tree.slot_functions(GPU)}
     assert AUDIO not in {function.address for function in tree.group_members(42)}
     assert AUDIO not in tree.facts([GPU]).functions
 
@@ -399,280 +380,3 @@ def test_whatever_an_attribute_holds_is_a_value_in_range_or_not_known(
         (function.numa_node, 99_999),
     ):
         assert value is None or 0 <= value <= highest
-
-
-# Slots and groups
-
-
-def test_the_other_functions_of_a_slot_are_found_in_order(root: Path) -> None:
-    others = HostTree(root).slot_functions(GPU.with_function(2))
-    assert [str(other.address) for other in others] == [
-        "0000:81:00.0",
-        "0000:81:00.1",
-        "0000:81:00.3",
-    ]
-
-
-def test_a_function_alone_in_its_slot_has_no_others(root: Path) -> None:
-    assert HostTree(root).slot_functions(PORT) == ()
-
-
-def test_a_group_has_all_its_functions_in_order(root: Path) -> None:
-    build_host_tree(root, [HostDevice("0000:03:00.0", group=42)])
-    members = HostTree(root).group_members(42)
-    assert [str(member.address) for member in members] == [
-        "0000:03:00.0",
-        "0000:81:00.0",
-        "0000:81:00.1",
-        "0000:81:00.2",
-        "0000:81:00.3",
-    ]
-
-
-def test_a_group_that_is_not_there_is_empty(root: Path) -> None:
-    assert HostTree(root).group_members(4711) == ()
-
-
-def test_without_lists_of_groups_the_functions_say_which_group_they_are_in(root: Path) -> None:
-    listed = HostTree(root).group_members(42)
-    shutil.rmtree(root / "kernel")
-    assert HostTree(root).group_members(42) == listed
-
-
-def test_group_members_that_are_no_pci_functions_are_left_out(root: Path) -> None:
-    add_mdev(root, UUID, "0000:81:00.0", group=42)
-    assert {m.address.slot_key for m in HostTree(root).group_members(42)} == {GPU.slot_key}
-
-
-def test_a_member_that_only_its_group_knows_is_not_dropped(root: Path) -> None:
-    """A copy with the groups and not every function: "all members are bound to vfio" is not so."""
-    (root / "bus/pci/devices/0000:81:00.1").unlink()
-    assert HostFunction(AUDIO, iommu_group=42) in HostTree(root).group_members(42)
-
-
-def test_a_member_that_does_not_know_its_group_is_told(root: Path) -> None:
-    (device_directory(root, "0000:81:00.1") / "iommu_group").unlink()
-    assert {m.iommu_group for m in HostTree(root).group_members(42)} == {42}
-
-
-# What a decision needs
-
-
-def test_facts_have_the_assigned_functions_their_slots_and_their_groups(root: Path) -> None:
-    build_host_tree(
-        root,
-        [
-            HostDevice("0000:81:00.7", group=43),
-            HostDevice("0000:03:00.0", group=42),
-            HostDevice("0000:04:00.0", group=43),
-        ],
-    )
-    facts = HostTree(root).facts([AUDIO, PciAddress.parse("0000:99:00.0")])
-    assert facts.known
-    assert [str(address) for address in facts.functions] == [
-        "0000:03:00.0",
-        "0000:81:00.0",
-        "0000:81:00.1",
-        "0000:81:00.2",
-        "0000:81:00.3",
-        "0000:81:00.7",
-    ]
-    assert facts.functions[GPU] == read(root)
-
-
-def test_facts_say_of_each_mediated_device_whether_it_exists(root: Path) -> None:
-    other = "11111111-1111-1111-1111-111111111111"
-    assert HostTree(root).facts([UUID]).mediated_devices == {}
-    add_mdev(root, UUID, "0000:81:00.0")
-    assert HostTree(root).facts([UUID, other]).mediated_devices == {UUID: True, other: False}
-
-
-def test_facts_say_where_devices_are_when_it_is_asked(root: Path) -> None:
-    add_mdev(root, UUID, "0000:81:00.0")
-    add_node_cpus(root, 1, "8-11")
-    tree = HostTree(root)
-    facts = tree.facts([UUID], placing=True)
-    assert facts.mediated_parents == {UUID: GPU}
-    assert facts.functions[GPU].bridges == (PORT,)
-    assert facts.node_cpus == {1: frozenset(range(8, 12))}
-    assert tree.facts([UUID]) == HostFacts(known=True, mediated_devices={UUID: True})
-
-
-@pytest.mark.parametrize("content", ["", "8-\n", "x\n", "11-8\n", "0-99999\n"])
-def test_a_list_of_cpus_that_linux_would_not_write_is_not_known(content: str, root: Path) -> None:
-    add_node_cpus(root, 1, "0")
-    (root / "devices/system/node/node1/cpulist").write_text(content)
-    assert HostTree(root).node_cpus(1) is None
-    assert HostTree(root).node_cpus(0) is None
-
-
-# Mediated devices
-
-
-def test_a_mediated_device_exists_or_not_or_nothing_is_known_of_any(root: Path) -> None:
-    tree = HostTree(root)
-    assert tree.mdev_exists(UUID) is None
-    add_mdev(root, UUID, "0000:81:00.0")
-    assert tree.mdev_exists(UUID) is True
-    assert tree.mdev_exists(UUID.upper()) is True
-    remove_mdev(root, UUID)
-    assert tree.mdev_exists(UUID) is False
-
-
-@pytest.mark.parametrize("uuid", ["", ".", "..", "../../pci", "a\0b", "0000:81:00.0"])
-def test_what_is_no_uuid_is_no_mediated_device(uuid: str, root: Path) -> None:
-    add_mdev(root, UUID, "0000:81:00.0")
-    assert HostTree(root).mdev_exists(uuid) is False
-
-
-def test_a_mediated_device_is_a_part_of_its_parent_function(root: Path) -> None:
-    add_mdev(root, UUID, "0000:81:00.0")
-    assert HostTree(root).mdev_parent(UUID) == read(root)
-    remove_mdev(root, UUID)
-    assert HostTree(root).mdev_parent(UUID) is None
-
-
-# What vfio makes of a function
-
-
-@pytest.mark.parametrize(
-    ("name", "is_vfio"),
-    [
-        ("vfio-pci", True),
-        ("mlx5_vfio_pci", True),
-        ("hisi_acc_vfio_pci", True),
-        ("nvgrace_gpu_vfio_pci", True),
-        ("virtio_vfio_pci", True),
-        ("pds_vfio_pci", True),
-        ("qat_vfio_pci", True),
-        ("ism_vfio_pci", True),
-        ("xe-vfio-pci", True),
-        ("nvidia", False),
-        ("vfio", False),
-        ("vfio-pci-core", False),
-        ("novfio-pci", False),
-        ("pci-stub", False),
-        ("", False),
-        (None, False),
-    ],
-)
-def test_vfio_drivers_are_known_by_their_names(name: str | None, is_vfio: bool) -> None:
-    assert is_vfio_driver(name) is is_vfio
-
-
-def test_a_vgpu_function_that_stays_with_nvidia_is_bound_to_vfio() -> None:
-    vf = HostFunction(GPU, driver="nvidia", vfio_device="vfio3")
-    assert is_bound_to_vfio(vf)
-    assert not is_bound_to_vfio(replace(vf, vfio_device=None))
-
-
-@pytest.mark.parametrize(
-    ("class_code", "bridge_of_pci"),
-    [
-        (0x060400, True),
-        (0x060401, True),
-        (0x060700, True),
-        (0x060940, True),
-        (0x060000, False),
-        (0x060100, False),
-        (0x030000, False),
-        (0x000604, False),
-        (None, False),
-    ],
-    ids=[
-        "PCI bridge",
-        "subtractive",
-        "CardBus",
-        "semi-transparent",
-        "host",
-        "ISA",
-        "VGA",
-        "old device",
-        "not known",
-    ],
-)
-def test_bridges_are_those_with_a_bridge_header(
-    class_code: int | None, bridge_of_pci: bool
-) -> None:
-    assert is_bridge(HostFunction(GPU, class_code=class_code)) is bridge_of_pci
-
-
-@pytest.mark.parametrize(
-    ("function", "viable"),
-    [
-        (HostFunction(GPU, driver="vfio-pci"), True),
-        (HostFunction(GPU, driver="nvidia", vfio_device="vfio3"), True),
-        (HostFunction(GPU, driver=""), True),
-        (HostFunction(GPU, driver="pci-stub"), True),
-        (HostFunction(PORT, driver="pcieport"), True),
-        (HostFunction(PORT, class_code=0x060400, driver="shpchp"), True),
-        (HostFunction(GPU, driver="nvidia"), False),
-        (HostFunction(PORT, class_code=0x060000, driver="k10temp"), False),
-        (HostFunction(GPU), None),
-    ],
-    ids=[
-        "vfio",
-        "vfio by nvidia",
-        "unbound",
-        "pci-stub",
-        "root port",
-        "bridge",
-        "nvidia",
-        "host bridge with a driver",
-        "not known",
-    ],
-)
-def test_a_group_is_viable_with_members_that_leave_dma_to_the_guest(
-    function: HostFunction, viable: bool | None
-) -> None:
-    assert keeps_group_viable(function) is viable
-
-
-# Cost
-
-
-def test_a_large_node_is_read_function_by_function() -> None:
-    """With 4,096 functions, what 16 of them need takes no longer than on a small node."""
-    with quick_directory() as directory:
-        small = HostTree(build_host_tree(directory / "small", many_devices(16)))
-        large = HostTree(build_host_tree(directory / "large", many_devices(4096)))
-        assigned = [PciAddress(0, 0, slot, 0) for slot in range(16)]
-        assert len(large.addresses()) == 4096
-        assert len(large.facts(assigned).functions) == 16
-        assert opened_by(large, assigned) == opened_by(small, assigned)
-
-
-def opened_by(tree: HostTree, addresses: list[PciAddress]) -> int:
-    """How many files and directories facts() opens or lists."""
-    events = []
-    with watched(lambda event, _: events.append(event)):
-        tree.facts(addresses)
-    return len(events)
-
-
-_watchers: list[Callable[[str, str], None]] = []
-
-
-@contextmanager
-def watched(watcher: Callable[[str, str], None]) -> Iterator[None]:
-    """Tell ``watcher`` the event and path of each file opened and each directory listed.
-
-    Python's own audit events: nothing of the code under test is replaced.
-    """
-    if not _installed:
-        sys.addaudithook(_tell)  # cannot be removed again
-        _installed.append(True)
-    _watchers.append(watcher)
-    try:
-        yield
-    finally:
-        _watchers.remove(watcher)
-
-
-_installed: list[bool] = []
-
-
-def _tell(event: str, arguments: tuple[object, ...]) -> None:
-    if _watchers and event in ("open", "os.listdir", "os.scandir"):
-        for watcher in _watchers:
-            watcher(event, str(arguments[0]))

@@ -138,8 +138,8 @@ def _check(device: Device, now: Present, has_node: HasNode) -> None:
                 raise HostError(where, f"its {what} was {was} and is {is_now} now", _WAIT)
     trouble = find_trouble(device, after, now.members, has_node, now.answers)
     if trouble is not None:
-        what, _, fix = trouble.rpartition("; ")
-        raise HostError(where, what or trouble, fix)
+        what, _, fix = trouble.partition("; ")
+        raise HostError(where, what, fix)
 
 
 def _hex(number: int | None) -> str:

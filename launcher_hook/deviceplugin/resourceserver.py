@@ -70,11 +70,6 @@ class ResourceServer:
         """Register once more with the same kubelet."""
         self._told = None
 
-    @property
-    def is_registered(self) -> bool:
-        """Whether a kubelet has been told."""
-        return self._told is not None
-
     def stop(self, grace_s: float) -> Callable[[], None]:
         """End the calls; what is given back waits for that and removes the socket."""
         self._told = None

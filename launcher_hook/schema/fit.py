@@ -94,15 +94,6 @@ class Fit:
     content: Content
     badness: int
 
-    def stray_attributes(self) -> list[str]:
-        """Names of the attributes that the pattern does not account for."""
-        return [name for name in self.instance.attributes if name not in self.content.attributes]
-
-    def stray_children(self) -> list[int]:
-        """Places of the children that the pattern does not account for."""
-        places = range(len(self.instance.children))
-        return [place for place in places if place not in self.content.children]
-
 
 class Fitter:
     """Fits the elements of one document to one grammar; every pair is looked at once."""

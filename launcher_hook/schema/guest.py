@@ -10,7 +10,7 @@ from launcher_hook.domain.inspect import read_machine
 from launcher_hook.errors import InputError
 from launcher_hook.model import Machine
 from launcher_hook.pci import PciAddress
-from launcher_hook.schema.fault import Element, child_elements, element_name
+from launcher_hook.schema.fault import Element, child_elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,6 @@ def read_guest(root: Element) -> Guest:
         slots=slots,
         controllers={index: tuple(owners) for index, owners in controllers.items()},
     )
-
-
-def device_name(device: Element) -> str:
-    """A device for messages: ``<hostdev> ua-gpu-1``, ``<controller> pci 3``, ``<rng>``."""
-    alias = device.find("alias")
-    if device.tag == "controller":
-        name = f"{device.get('type', '')} {device.get('index', '')}"
-    else:
-        name = "" if alias is None else alias.get("name", "")
-    return f"<{element_name(device)}> {name}".strip()
 
 
 def _read_seats(devices: tuple[Element, ...]) -> Iterator[Seat]:

@@ -12,15 +12,11 @@ from typing import TypeVar
 
 from launcher_hook.assign import is_user_alias
 from launcher_hook.domain.address import read_address
-from launcher_hook.domain.inspect import passed_function_of
+from launcher_hook.domain.inspect import name_of, passed_function_of
 from launcher_hook.errors import InputError
 from launcher_hook.model import PORT_MODELS, Machine
 from launcher_hook.schema.fault import Element, Fault, element_name, fault_at
-from launcher_hook.schema.guest import (
-    Guest,
-    device_name,
-    read_guest,
-)
+from launcher_hook.schema.guest import Guest, read_guest
 
 _V = TypeVar("_V")
 
@@ -87,7 +83,7 @@ def _guest_address_twice(guest: Guest) -> Iterator[Finding]:
     for seats in _twice((seat.address, seat) for seat in guest.seats):
         owners = [seat.device for seat in seats]
         what = f"guest address {seats[0].address} is given to {len(owners)} devices"
-        names = ", ".join(map(device_name, owners[:_MOST_NAMED]))
+        names = ", ".join(map(name_of, owners[:_MOST_NAMED]))
         fix = f"give each of them an address of its own: {names}"
         yield _finding("guest-address-twice", seats[1].element, what, fix, *owners)
 
@@ -177,7 +173,7 @@ def _alias_twice(guest: Guest) -> Iterator[Finding]:
         alias = pairs[1][1]
         what = f"alias {alias.get('name', '')!r} is given to {len(pairs)} devices"
         owners = [owner for owner, _ in pairs]
-        fix = f"give each an alias of its own: {', '.join(map(device_name, owners[:_MOST_NAMED]))}"
+        fix = f"give each an alias of its own: {', '.join(map(name_of, owners[:_MOST_NAMED]))}"
         yield _finding("alias-twice", alias, what, fix, *owners, attribute="name")
 
 

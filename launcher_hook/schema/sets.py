@@ -30,7 +30,7 @@ _START = f"""<grammar xmlns="http://relaxng.org/ns/structure/1.0">
 
 
 class SchemaSet(ABC):
-    """One set of schemas; compiled when first asked, or by `warm`.
+    """One set of schemas; compiled when first asked.
 
     Attributes:
         name: ``libvirt 11.3.0``, ``libvirt (system)`` or
@@ -40,10 +40,6 @@ class SchemaSet(ABC):
 
     name: str
     is_libvirts: bool = True
-
-    @abstractmethod
-    def warm(self) -> None:
-        """Compile now what every later check needs."""
 
     @abstractmethod
     def fragment_faults(
@@ -85,10 +81,6 @@ class LibvirtSchemas(SchemaSet):
         from launcher_hook.schema.rng import read_grammar
 
         return read_grammar(self._directory / "domain.rng")
-
-    def warm(self) -> None:
-        """Compile the grammar."""
-        _ = self._validator
 
     def fragment_faults(
         self, element: Element, start: FragmentName = "hostdev"

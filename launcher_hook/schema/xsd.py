@@ -44,10 +44,6 @@ class PassthroughSchema(SchemaSet):
     def _compiled(self) -> etree.XMLSchema:
         return etree.XMLSchema(etree.parse(self._path))
 
-    def warm(self) -> None:
-        """Compile the schema."""
-        _ = self._validator
-
     def fragment_faults(
         self,
         element: Element,

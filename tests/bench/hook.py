@@ -20,7 +20,7 @@ from statistics import median, quantiles
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cases import CASES, SHARED_DOMAINS
-from cgroup import Limits, limited
+from cgroup import limited
 from launcher import Sidecar, ask_define, running_sidecar
 from nodes import hgx
 from topology_trials import two_cells
@@ -28,7 +28,6 @@ from topology_trials import two_cells
 POD_BYTES, POD_CPUS = 64_000_000, 0.2
 NO_SYSFS = ("--sysfs", "/nonexistent")
 _VMI = b'{"kind": "VirtualMachineInstance", "metadata": {"name": "vm"}, "spec": {"domain": {}}}'
-NOTHING = Limits({}, unified=False)
 ROUNDS = float(os.environ.get("BENCH_ROUNDS", "1"))  # 0.05 for a look, 1 for the README
 
 

@@ -49,11 +49,10 @@ def make(archive: str) -> None:
     shutil.rmtree(new, ignore_errors=True)
     ROOT.parent.mkdir(parents=True, exist_ok=True)
     options = [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
-    if fetch.KEYRING.exists():
-        options += ["--keyring", str(fetch.KEYRING)]
     done = subprocess.run(
         ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}",
-         '--aptopt=APT::Install-Recommends "false"', *options, SUITE, str(new), archive],
+         '--aptopt=APT::Install-Recommends "false"', *options, SUITE, str(new),
+         fetch.deb_line(archive, SUITE)],
         capture_output=True, text=True, check=False, timeout=LIMIT_S,
     )  # fmt: skip
     if done.returncode != 0:

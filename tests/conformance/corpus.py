@@ -65,8 +65,7 @@ def bring(source: Source, archive: str) -> int:
     """Fetch one corpus; give the number of its files."""
     with tempfile.TemporaryDirectory(prefix="launcher-hook-apt-") as name:
         work = Path(name)
-        options = f"[signed-by={fetch.KEYRING}] " if fetch.KEYRING.exists() else ""
-        fetch.make_apt_folder(work, f"deb-src {options}{archive} {source.suite} main")
+        fetch.make_apt_folder(work, fetch.deb_line(archive, source.suite, "deb-src"))
         fetch.run_apt(["update"], work)
         uris = fetch.run_apt(["--print-uris", "--only-source", "source", "libvirt"], work)
         line = re.search(rf"'([^']+)' {re.escape(source.tarball)} ", uris)

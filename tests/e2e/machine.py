@@ -160,11 +160,7 @@ def _suite() -> str:
 
 
 def _named(archive: str) -> str:
-    return f"deb {_signed()}{archive} {_SUITE} main\n"
-
-
-def _signed() -> str:
-    return f"[signed-by={fetch.KEYRING}] " if fetch.KEYRING.exists() else ""
+    return fetch.deb_line(archive, _SUITE) + "\n"
 
 
 def _sources(suite: str) -> str:
@@ -175,7 +171,7 @@ def _sources(suite: str) -> str:
     for line in text.splitlines():
         created_by, uri, release, component = line.split("|")
         if created_by == "Packages" and release.split("-")[0] == suite and component == "main":
-            lines.append(f"deb {_signed()}{uri} {release} {component}")
+            lines.append(fetch.deb_line(uri, release))
     if not lines:
         raise CannotBuildError(f"apt has no sources of {suite!r}; do 'apt-get update' as root")
     return "\n".join(dict.fromkeys(lines)) + "\n"

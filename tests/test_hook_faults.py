@@ -30,6 +30,12 @@ SLOW = DOMAIN.replace(
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user, or PID 1")
 
 
+def cpu_ticks(pid: int) -> int:
+    """CPU time of a process and its threads so far, in ticks of 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 @contextmanager
 def calling(sidecar: Sidecar, domain: bytes = SLOW) -> Iterator[list[bytes]]:
     """Have a call under way; its answer is there afterwards, if there was one."""
@@ -42,8 +48,11 @@ def calling(sidecar: Sidecar, domain: bytes = SLOW) -> Iterator[list[bytes]]:
             answers.clear()  # the server has gone
 
     thread = threading.Thread(target=call)
+    idle_ticks = cpu_ticks(sidecar.pid)
     thread.start()
-    time.sleep(0.1)  # on its way; if it has ended already, the test still holds
+    # It has arrived when the server works on it; if it has ended already, the test still holds.
+    while not answers and thread.is_alive() and cpu_ticks(sidecar.pid) < idle_ticks + 3:
+        time.sleep(0.005)
     yield answers
     thread.join(START_S)
 

@@ -71,13 +71,16 @@ def describe_keys(keys: Mapping[str, Key]) -> dict[str, Any]:
 
 
 def check_mapping(value: Any, where: str, example: str) -> dict[str, Any]:
-    """Take a mapping and nothing else.
+    """Take a mapping of names and nothing else.
 
     Raises:
-        InputError: It is none.
+        InputError: It is none, or a name in it is no text.
     """
     if not isinstance(value, dict):
         raise InputError(where, f"{shorten(value)} is not a mapping", f"write e.g. {example}")
+    for name in value:
+        if not isinstance(name, str) or not name:
+            raise InputError(where, f"{shorten(name)} is no name", f"write e.g. {example}")
     return value
 
 

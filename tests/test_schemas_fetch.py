@@ -171,6 +171,9 @@ def test_lock_names_no_place() -> None:
     text = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
     assert not re.search(r"://|--index|--find-links|file:|/home/|/tmp/", text)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    groups = project["dependency-groups"]
+    wanted = [*project["project"]["dependencies"]]
+    for entry in groups["dev"]:
+        wanted += groups[entry["include-group"]] if isinstance(entry, dict) else [entry]
     locked = set(re.findall(r"^([a-z0-9.-]+)==", text, flags=re.MULTILINE))
     assert {re.split(r"[<>=!~ ;\[]", line)[0].lower() for line in wanted} <= locked

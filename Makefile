@@ -43,7 +43,7 @@ bench: setup ## measure rendering, sidecar and device plugin; BENCH_ROUNDS=0.1 f
 	@$(PYTHON) tests/bench/hook.py
 	@$(PYTHON) tests/bench/deviceplugin.py
 
-mutate: setup ## change the deciding modules, see which changes no test notices; ARGS="'launcher_hook.pci*'"
+mutate: setup ## change the deciding modules, see which changes no test notices; ARGS=--again for those
 	@$(SETUP) mutation
 	@$(PYTHON) tests/mutation.py $(ARGS)
 

@@ -8,7 +8,6 @@ stands in tests/mutation.md with the reason. Prints and writes build/mutation/re
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -108,12 +107,17 @@ def survivors(results: Sequence[Result]) -> Iterator[tuple[str, bool]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mutants", nargs="*", help="only these, e.g. 'launcher_hook.pci*'")
-    names = parser.parse_args().mutants
-    modules = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mutmut"]
-    lay_work_folder()
-    os.environ.pop("CI", None)  # mutmut's own bar
+    parser.add_argument("--again", action="store_true", help="only those that survived last time")
+    options = parser.parse_args()
+    names: list[str] = options.mutants
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    modules = project["tool"]["mutmut"]["only_mutate"]
+    if options.again:
+        names += [name for result in read_results(modules) for name in result.survivors]
+    else:
+        lay_work_folder()
     run_mutmut("run", "--max-children", "1", *names)
-    results = list(read_results(modules["only_mutate"]))
+    results = list(read_results(modules))
     kept = list(survivors(results))
     report = "\n".join(table(results))
     (OUT / "report.md").write_text("\n".join((report, *(text for text, _ in kept), "")))

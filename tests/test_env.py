@@ -60,6 +60,10 @@ def test_other_variables_are_none_of_ours() -> None:
     ("value", "message"),
     [
         ("3b:00.1", r"PCI_RESOURCE_X, item 1 of 1: '3b:00.1' is not a PCI address; write domain"),
+        (
+            "0000:3b:20.0",
+            r"item 1 of 1: '0000:3b:20.0': PCI slot 0x20 is not in 0 to 0x1f; write dom",
+        ),
         ("0000:86:00.0,x", r"item 2 of 2: 'x' is not a PCI address; write domain:bus"),
         ("0000:86:00.0,,0000:af:00.0", r"item 2 of 3: '' is empty; take the extra comma out"),
         (",", r"item 1 of 1: '' is empty; take the extra comma out"),
@@ -74,7 +78,10 @@ def test_a_bad_item_is_named_with_its_place(value: str, message: str) -> None:
 
 
 def test_a_bad_uuid_is_named_with_an_example() -> None:
-    with pytest.raises(InputError, match=r"'4b20' is not a UUID; write e\.g\. 4b20d080-"):
+    with pytest.raises(
+        InputError,
+        match=r"^MDEV_PCI_RESOURCE_X, item 1 of 1: '4b20' is not a UUID; write e\.g\. 4b20d080-",
+    ):
         parse_allocations({"MDEV_PCI_RESOURCE_X": "4b20"})
 
 

@@ -147,6 +147,9 @@ def test_the_bridge_that_libvirt_would_add_is_written_where_it_would_be() -> Non
     }
     there = replace(topology, controllers=ports, taken={PciAddress(0, 3, 0, 0): "disk"})
     assert plan([device("0000:86:00.0")], there).bridge_index == 6
+    # More ports than it takes are empty.
+    fewer = replace(there, ports_before_bridge=1)
+    assert plan([device("0000:86:00.0")], fewer).bridge_index == 5
     # Of two lower buses one has no controller yet, and the other's takes no devices.
     expander = {2: GuestController(2, "pcie-expander-bus", None)}
     ports_only = replace(topology, controllers=expander)
@@ -189,6 +192,8 @@ def test_root_bus_leaves_the_chipsets_slots_alone() -> None:
 def test_i440fx_has_its_devices_on_the_root_bus_above_the_others() -> None:
     planned = plan([device("0000:86:00.0")], I440FX)
     assert guest(planned) == {"0000:86:00.0": "0000:00:0c.0"}  # 3 + 8 waiting + 1 for a bridge
+    full = plan([device(f"0000:{bus:02x}:00.0") for bus in range(20)], I440FX)
+    assert guest(full)["0000:13:00.0"] == "0000:00:1f.0"
 
 
 def test_a_machine_without_pci_slots_is_left_to_libvirt() -> None:
@@ -196,6 +201,7 @@ def test_a_machine_without_pci_slots_is_left_to_libvirt() -> None:
     assert guest(planned) == {"0000:86:00.0": "None"}
     assert planned.placements[0].why == "left to libvirt on machine 's390-ccw-virtio'"
     assert planned.placements[0].multifunction is False
+    assert planned.controllers == ()
     there = device("0000:86:00.0", at="0000:00:01.0")
     assert guest(plan([there], S390X)) == {"0000:86:00.0": "0000:00:01.0"}
 
@@ -278,9 +284,21 @@ def test_root_ports_are_refused_where_there_are_none() -> None:
 @pytest.mark.parametrize(
     ("topology", "layout", "count", "message"),
     [
-        (Q35, "root-bus", 20, "no free slot on bus 0 for it .*; attach fewer devices, or write"),
+        (
+            Q35,
+            "root-bus",
+            20,
+            "no free slot on bus 0 for it that libvirt does not need for other "
+            "devices; attach fewer devices, or write layout: root-port on a q35 machine$",
+        ),
         (I440FX, "auto", 21, "no free slot on bus 0 for it"),
-        (Q35, "root-port", 233, "no free bus for it .*; attach fewer devices"),
+        (
+            Q35,
+            "root-port",
+            233,
+            r"^0000:..:...0 \(ua-pci-0000-..-..-0\): the guest has no free bus "
+            "for it that libvirt does not need for other devices; attach fewer devices$",
+        ),
         (Q35, "root-port", 230, "bus 0 has no room for the root ports of so many devices"),
     ],
 )

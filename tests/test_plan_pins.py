@@ -111,7 +111,7 @@ def test_two_devices_may_be_pinned_into_one_slot() -> None:
         ("0000:00:02.0", "libvirt will need slot 0x02 for other devices, which would move; pin"),
         ("0000:08:00.0", "libvirt will need bus 0x08 for other devices, which would move; pin"),
         ("0000:09:01.0", "bus 0x09 has slot 0 only"),
-        ("0001:00:08.0", "a guest has PCI domain 0 only"),
+        ("0001:00:08.0", "a guest has PCI domain 0 only; pin to 0000:18:00.0"),
         ("0000:09:00.1", "its slot has no function 0, and a guest finds other functions"),
     ],
 )
@@ -140,7 +140,9 @@ def test_i440fx_has_no_buses_to_pin_to() -> None:
 
 def test_a_pin_on_another_device_names_it() -> None:
     topology = replace(Q35, taken={address("0000:00:08.0"): "controller pci"})
-    with pytest.raises(PlanError, match="'0000:00:08.0' is that of controller pci; pin to"):
+    with pytest.raises(
+        PlanError, match="^slots.gpu0: '0000:00:08.0' is that of controller pci; pin"
+    ):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:00:08.0"})
     with pytest.raises(PlanError, match="function 0 of its slot is controller pci"):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:00:08.1"})

@@ -274,8 +274,8 @@ def test_distances_that_the_guest_cannot_have_are_said() -> None:
         PlanError,
         match="^strict: ua-0000-17-00-0 and ua-0000-98-00-0 are SYS on the node and NODE in the "
         "guest; ua-0000-18-00-0 and ua-0000-98-00-0 are SYS on the node and NODE in the guest; "
-        "give the VM NUMA cells for its devices' NUMA nodes, take out pins and let the launcher give "
-        r"no addresses \(feature gate PCINUMAAwareTopology\), or write strict: false$",
+        "give the VM NUMA cells for its devices' NUMA nodes, take out pins and let the launcher "
+        r"give no addresses \(feature gate PCINUMAAwareTopology\), or write strict: false$",
     ):
         plan(GPUS, "mirror", replace(Q35, numa=GuestNuma()), strict=True)
 

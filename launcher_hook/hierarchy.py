@@ -178,8 +178,6 @@ def _switch(below: Sequence[_Located]) -> tuple[Port, ...]:
 
 def _shared(chains: Sequence[tuple[PciAddress, ...]]) -> int:
     """How many bridges, from the root bus down, all of the chains share."""
-    if len(chains) == 1:
-        return len(chains[0])
     levels = zip(*chains, strict=False)
     return sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
 

@@ -69,6 +69,7 @@ def test_what_is_between_two_functions_says_how_far_apart_they_are(
 
 
 def test_functions_of_one_slot_of_a_root_bus_are_one_device() -> None:
+    assert at("0000:00:02.1") == Position((0, 0), 0, (address("0000:00:02.0"),))
     assert distance(at("0000:00:02.0"), at("0000:00:02.1")) == "PIX"
     assert distance(at("0000:00:02.0"), at("0000:00:03.0")) == "PHB"
 

@@ -167,6 +167,15 @@ def test_ports_fill_slots_of_eight_and_go_round_what_is_taken() -> None:
     assert slots == [0x11] * 8 + [0x13] * 2
 
 
+@pytest.mark.parametrize("slot", [0x01, 0x1E, 0x1F])
+def test_a_port_goes_into_any_slot_that_is_left(slot: int) -> None:
+    taken = {PciAddress(0, 0, n, 0): "disk" for n in range(1, 0x20) if n != slot}
+    expander = {1: GuestController(1, "pcie-expander-bus", PciAddress(0, 0, 2, 0), bus_nr=20)}
+    topology = replace(VIRT, controllers=expander, taken=taken, waiting=0)
+    (port,) = plan([device("0000:86:00.0")], topology).controllers
+    assert port.address == PciAddress(0, 0, slot, 0)
+
+
 def test_the_arm_machine_is_laid_out_like_q35() -> None:
     assert guest(plan([device("0000:86:00.0")], VIRT)) == {"0000:86:00.0": "0000:18:00.0"}
 

@@ -62,7 +62,8 @@ def tree(planned: GuestPlan) -> list[str]:
     for c in planned.controllers:
         more = f" {c.bus_nr}@{c.node}" if c.model == "pcie-expander-bus" else ""
         plus = "+" if c.multifunction else ""
-        lines.append(f"{c.index} {c.model.removeprefix('pcie-')} {str(c.address)[5:]}{plus}{more}")
+        place = str(c.address).removeprefix("0000:")
+        lines.append(f"{c.index} {c.model.removeprefix('pcie-')} {place}{plus}{more}")
     return lines
 
 
@@ -128,6 +129,11 @@ def test_strict_is_an_error_where_a_node_is_no_cell(layout: Layout) -> None:
         r"give the VM dedicated CPUs and memory of its devices' NUMA nodes .*guestMappingPassthrou",
     ):
         plan([function("0000:c8:00.0", "0000:c7:01.0", numa=2)], layout, strict=True)
+    both = [function(f"0000:{bus}:00.0", "0000:c7:01.0", numa=2) for bus in ("c8", "c9")]
+    with pytest.raises(
+        PlanError, match=r"is no guest NUMA cell; 0000:c9:00.0 \(ua-0000-c9-00-0\):"
+    ):
+        plan(both, layout, strict=True)
 
 
 def test_numa_says_that_the_guest_has_no_cells() -> None:
@@ -226,7 +232,17 @@ def test_two_bridges_of_one_card_are_behind_one_port_of_the_switch() -> None:
         function("0000:1a:00.0", *card, "0000:18:00.2"),
         function("0000:1c:00.0", *SWITCH, "0000:17:02.0"),
     ]
-    assert plan(functions, "mirror", strict=True).warnings == ()
+    planned = plan(functions, "mirror", strict=True)
+    assert [line.split()[1] for line in tree(planned)] == [
+        "expander-bus",
+        "root-port",
+        "switch-upstream-port",
+        "switch-downstream-port",
+        "switch-upstream-port",
+        "switch-downstream-port",
+        "switch-downstream-port",
+        "switch-downstream-port",
+    ]
 
 
 def test_a_function_beside_a_switch_stays_beside_it() -> None:

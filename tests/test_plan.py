@@ -88,6 +88,8 @@ def test_a_placement_says_why() -> None:
     (classic,) = plan(devices[:1], layout="root-bus").placements
     assert classic.why == "root bus, host slot 0000:86:00"
     uuid = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+    (kept,) = plan([device("0000:86:00.0", at="0000:09:00.0")]).placements
+    assert kept.why == "the address that it has"
     (mediated,) = plan([Assignment(uuid, "ua-gpu-v", "test", own_slot=True)]).placements
     assert mediated.why == f"root port 24, host slot {uuid}"
 
@@ -114,14 +116,17 @@ def test_no_gap_is_left_before_an_expander_bus_with_a_low_number() -> None:
         plan([device(f"0000:{bus:02x}:00.0") for bus in range(10)], topology)
     with pytest.raises(PlanError, match="would push an expander bus .* away; pin to 0000:0b:00.0"):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:14:00.0"})
-    high = {2: replace(expander, bus_nr=254)}
-    planned = plan([device("0000:86:00.0")], replace(Q35, controllers=high))
-    assert guest(planned) == {"0000:86:00.0": "0000:18:00.0"}
+    for bus_nr, bus in ((87, "0b"), (88, "18"), (254, "18")):  # 64 ports of ours fit below
+        high = {2: replace(expander, bus_nr=bus_nr)}
+        planned = plan([device("0000:86:00.0")], replace(Q35, controllers=high))
+        assert guest(planned) == {"0000:86:00.0": f"0000:{bus}:00.0"}
 
 
 def test_no_gap_is_left_before_a_virtio_iommu() -> None:
     topology = replace(Q35, waiting_on_root=1)
     assert guest(plan([device("0000:86:00.0")], topology)) == {"0000:86:00.0": "0000:09:00.0"}
+    alone = plan([device("0000:86:00.0")], replace(topology, waiting=0))
+    assert guest(alone) == {"0000:86:00.0": "0000:01:00.0"}
     for high in ("0000:40:00.0", "0000:0a:00.0"):
         with pytest.raises(
             PlanError, match="^slots.gpu0: .* would push .* away; pin to 0000:09:00.0$"
@@ -190,6 +195,10 @@ def test_root_bus_starts_higher_where_libvirt_needs_the_slots() -> None:
     # 60 devices: 60 ports, eight a slot, from slot 2 on: 0x02 to 0x09.
     planned = plan([device("0000:86:00.0")], replace(Q35, waiting=60), layout="root-bus")
     assert guest(planned) == {"0000:86:00.0": "0000:00:0a.0"}
+    # And two that go to the root bus themselves.
+    more = replace(Q35, waiting=60, waiting_on_root=2)
+    planned = plan([device("0000:86:00.0")], more, layout="root-bus")
+    assert guest(planned) == {"0000:86:00.0": "0000:00:0c.0"}
 
 
 def test_root_bus_leaves_the_chipsets_slots_alone() -> None:
@@ -201,6 +210,9 @@ def test_root_bus_leaves_the_chipsets_slots_alone() -> None:
 def test_i440fx_has_its_devices_on_the_root_bus_above_the_others() -> None:
     planned = plan([device("0000:86:00.0")], I440FX)
     assert guest(planned) == {"0000:86:00.0": "0000:00:0c.0"}  # 3 + 8 waiting + 1 for a bridge
+    assert plan([device("0000:86:00.0")], I440FX, layout="root-bus") == planned
+    iommu = plan([device("0000:86:00.0")], replace(I440FX, waiting_on_root=1))
+    assert guest(iommu) == {"0000:86:00.0": "0000:00:0d.0"}
     full = plan([device(f"0000:{bus:02x}:00.0") for bus in range(20)], I440FX)
     assert guest(full)["0000:13:00.0"] == "0000:00:1f.0"
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_plan import I440FX, Q35, S390X, address, device, guest, plan
+from test_plan import I440FX, Q35, S390X, VIRT, address, device, guest, plan
 
 from launcher_hook.errors import InputError, PlanError
 from launcher_hook.model import GuestController
@@ -112,7 +112,11 @@ def test_two_devices_may_be_pinned_into_one_slot() -> None:
         ("0000:08:00.0", "libvirt will need bus 0x08 for other devices, which would move; pin"),
         ("0000:09:01.0", "bus 0x09 has slot 0 only"),
         ("0001:00:08.0", "a guest has PCI domain 0 only; pin to 0000:18:00.0"),
-        ("0000:09:00.1", "its slot has no function 0, and a guest finds other functions"),
+        (
+            "0000:09:00.1",
+            "its slot has no function 0, and a guest finds other functions "
+            "through it; pin to function 0 of a free slot, or pin another device to 0000:09:00.0",
+        ),
     ],
 )
 def test_a_pin_that_cannot_be_kept_is_refused_with_one_that_can(bdf: str, message: str) -> None:
@@ -124,6 +128,11 @@ def test_a_pin_that_cannot_be_kept_is_refused_with_one_that_can(bdf: str, messag
 def test_i440fx_reserves_other_slots(slot: int) -> None:
     with pytest.raises(PlanError, match="is reserved for the .*; pin to 0000:00:0c.0"):
         plan([device("0000:86:00.0", "gpu0")], I440FX, slots={"gpu0": f"0000:00:{slot:02x}.0"})
+
+
+def test_an_arm_guest_needs_slot_1_for_its_ports() -> None:
+    with pytest.raises(PlanError, match="libvirt will need slot 0x01 for other devices"):
+        plan([device("0000:86:00.0", "gpu0")], VIRT, slots={"gpu0": "0000:00:01.0"})
 
 
 def test_i440fx_has_no_buses_to_pin_to() -> None:
@@ -180,9 +189,17 @@ def test_a_pin_on_a_machine_without_slots_is_refused() -> None:
 
 def test_a_pin_must_name_one_device() -> None:
     devices = [device("0000:86:00.0", "gpu0")]
-    with pytest.raises(InputError, match="'gpu7' names no device of this VM; write .*: gpu0"):
-        plan(devices, slots={"gpu7": "0000:00:08.0"})
-    with pytest.raises(InputError, match="'0000:86:00.0' is the same device; keep one"):
+    with pytest.raises(
+        InputError,
+        match="^slots.gpu7: 'gpu7' names no device of this VM; write an alias or a host BDF of: "
+        "gpu0, ua-pci-0000-af-00-0$",
+    ):
+        plan([*devices, device("0000:af:00.0")], slots={"gpu7": "0000:00:08.0"})
+    with pytest.raises(InputError, match="or a host BDF of: none$"):
+        plan([], slots={"gpu7": "0000:00:08.0"})
+    with pytest.raises(
+        InputError, match="^slots.gpu0: '0000:86:00.0' is the same device; keep one of the two$"
+    ):
         plan(devices, slots={"gpu0": "0000:00:09.0", "0000:86:00.0": "0000:00:08.0"})
     twice = [*devices, replace(device("0000:af:00.0", "gpu0"), alias="ua-hostdevice-gpu0")]
     with pytest.raises(InputError, match="'gpu0' names more than one device; write an alias"):
@@ -190,7 +207,9 @@ def test_a_pin_must_name_one_device() -> None:
 
 
 def test_two_pins_on_one_address_are_refused() -> None:
-    with pytest.raises(PlanError, match="is pinned by slots.a too; give each device an address"):
+    with pytest.raises(
+        PlanError, match="^slots.b: '0000:00:08.0' is pinned by slots.a too; give each"
+    ):
         plan(
             [device("0000:86:00.0", "a"), device("0000:af:00.0", "b")],
             slots={"a": "0000:00:08.0", "b": "0000:00:08.0"},

@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SETUP := bash .ci/setup.sh
 
-.PHONY: help setup demo test conformance interop e2e check bench mutate image dist proto lock clean
+.PHONY: help setup demo test conformance interop e2e fuzz faults check bench mutate image dist proto lock clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
@@ -31,6 +31,14 @@ interop: setup ## run KubeVirt's and Kubernetes' own Go code against ours; ARGS=
 e2e: setup ## pass devices through for real, in an emulated machine (root); ARGS="--only audio"
 	@$(SETUP) e2e
 	@$(PYTHON) tests/e2e/run.py $(ARGS)
+
+fuzz: setup ## fuzz each target for FUZZ_SECONDS=600; ARGS="domain vmi"; report in build/fuzz
+	@$(SETUP) fuzz
+	@$(PYTHON) tests/fuzz/run.py $(ARGS)
+
+faults: setup ## kill, fill, stop the clock: the table of what was withstood (root); ARGS="-k clock"
+	@$(SETUP) system
+	@.venv/bin/pytest tests/faults $(ARGS)
 
 check: setup ## lint, formatting, types, layers
 	@.venv/bin/ruff check .

@@ -106,6 +106,7 @@ packages=(libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-system
     graphviz                      # draws what plan --output dot writes
     ovmf                          # UEFI firmware, to see it map large BARs
     libxml2-utils                 # what virt-xml-validate runs
+    libfaketime                   # clocks that jump, for tests/faults
     libvirt-dev pkg-config gcc) # for libvirt-python, which is built here
 
 is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -220,6 +221,16 @@ setup_mutation() {
     retry "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r .ci/mutation.lock
 }
 
+# atheris, for make fuzz. Not in requirements.lock: it has no wheels for other machines and newer
+# Pythons, and builds with clang only.
+setup_fuzz() {
+    if .venv/bin/python -c 'import atheris' 2>/dev/null; then return; fi
+    need_uv
+    say "atheris, into .venv"
+    retry "$uv" pip install --quiet --python .venv/bin/python --require-hashes --only-binary :all: -r .ci/fuzz.lock ||
+        fail "there is no atheris for $(.venv/bin/python -V) on $(uname -m); make fuzz needs Python 3.11 to 3.14 on x86_64"
+}
+
 # The machine's own settings of pip and uv must not get into what everybody uses.
 make_lock() {
     need_uv
@@ -232,6 +243,7 @@ make_lock() {
     "${compile[@]}" .ci/libvirt.in "$@" -o .ci/libvirt.lock
     # Beside what is in .venv already.
     "${compile[@]}" --group mutation -c requirements.lock "$@" -o .ci/mutation.lock
+    "${compile[@]}" --group fuzz "$@" -o .ci/fuzz.lock
     # The image's: what the program needs, and what builds its wheel, in the same versions.
     "${compile[@]}" pyproject.toml -c requirements.lock -o sidecar-image/runtime.lock
     "${compile[@]}" sidecar-image/build.in -c requirements.lock -o sidecar-image/build.lock
@@ -246,6 +258,7 @@ image) setup_image ;;
 interop) setup_interop ;;
 e2e) setup_e2e ;;
 mutation) setup_mutation ;;
+fuzz) setup_fuzz ;;
 lock) make_lock "${@:2}" ;;
 *) fail "usage: .ci/setup.sh STEP; see the end of it for the steps" ;;
 esac

@@ -25,6 +25,7 @@ from launcher_hook.pci import PciAddress
 # libvirt src/conf/domain_conf.c: USER_ALIAS_PREFIX, USER_ALIAS_CHARS. It drops any other alias
 # without a word, and virt-launcher then meets a hostdev without alias and crashes.
 _USER_ALIAS = re.compile(r"ua-[A-Za-z0-9_-]+")
+_NUMBER_OF_ALIAS = re.compile(r"-[0-9]+$")
 _NOT_IN_ALIAS = re.compile(r"[^A-Za-z0-9_-]")
 
 # kubevirt pkg/network/deviceinfo: SRIOVAliasPrefix
@@ -47,14 +48,16 @@ class AliasBook:
 
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = set(taken)
+        self._numbers: dict[str, int] = {}
 
     def give(self, wanted: str) -> str:
         """Give ``ua-`` + wanted, characters that libvirt refuses replaced, a number on a clash."""
         alias = base = "ua-" + _NOT_IN_ALIAS.sub("-", wanted)
-        number = 2
+        number = self._numbers.get(base, 2)
         while alias in self._taken:
             alias = f"{base}-{number}"
             number += 1
+        self._numbers[base] = number
         self._taken.add(alias)
         return alias
 
@@ -174,12 +177,15 @@ def _claims(
         if request.path not in claims and _NOT_IN_ALIAS.search(request.name)
     ]
     # The alias that we gave in an earlier pass instead of one that libvirt drops.
+    given: dict[str, list[str]] = {}
+    for alias in sorted(free) if left else ():
+        for base in {alias, _NUMBER_OF_ALIAS.sub("", alias)}:
+            given.setdefault(base, []).append(alias)
     for request in left:
         clean = _NOT_IN_ALIAS.sub("-", f"ua-{request.kind}-{request.name}")
-        given = re.compile(re.escape(clean) + r"(-[0-9]+)?")
-        alias = next((alias for alias in sorted(free) if given.fullmatch(alias)), None)
-        if alias is not None:
-            claims[request.path] = free.pop(alias)
+        one = next((alias for alias in given.get(clean, ()) if alias in free), None)
+        if one is not None:
+            claims[request.path] = free.pop(one)
     # libvirt has dropped it: passes 2 and 3 of a hook that came late. The launcher writes its
     # hostdevs in the order of the requests.
     nameless = [hostdev for hostdev in present if hostdev.alias is None]

@@ -9,6 +9,10 @@ from launcher_hook.errors import one_line
 _KEYS = ("namespace", "name_", "uid", "pass", "resource", "socket", "devices", "duration_ms")
 
 
+# What else than a line feed, which JSON escapes itself, may be taken for the end of a line.
+_LINE_ENDS = {ord(c): f"\\u{ord(c):04x}" for c in "\x7f\x85\u2028\u2029"}
+
+
 def added(record: logging.LogRecord) -> dict[str, object]:
     """What a call has added to its event."""
     values = {key.rstrip("_"): getattr(record, key, None) for key in _KEYS}
@@ -30,7 +34,7 @@ class JsonLines(logging.Formatter):
         line |= added(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False).translate(_LINE_ENDS)
 
 
 class TextLines(logging.Formatter):

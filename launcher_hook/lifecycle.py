@@ -11,8 +11,7 @@ from typing import NoReturn
 def end_on_signals() -> threading.Event:
     """Give the event that SIGTERM and SIGINT set; they do nothing else from now on.
 
-    To be called first of all: the kernel drops a signal that PID 1 has no handler for, and its
-    pod then waits half a minute for SIGKILL.
+    To be called first of all; what came before and was blocked (see ``entry``) comes now.
     """
     ended = threading.Event()
     reader, writer = os.pipe()
@@ -28,6 +27,7 @@ def end_on_signals() -> threading.Event:
         ended.set()
 
     threading.Thread(target=tell, name="signals", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     return ended
 
 

@@ -14,6 +14,9 @@ OnOff = Literal["on", "off"]
 PciHole64 = Literal["off", "auto"] | int
 """``off`` writes nothing, ``auto`` is worked out from the devices' BARs, a number is bytes."""
 
+MOST_DEVICES = 1024
+"""Passed through to one guest; 255 buses have room for less. It bounds time and memory."""
+
 HostSource = PciAddress | str
 """What backs a guest device: a host function, or the UUID (lower case) of a mediated device."""
 

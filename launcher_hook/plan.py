@@ -86,6 +86,7 @@ def plan_guest(
             room.pin(address, f"slots.{key}")
         chosen[alias] = (address, f"pinned by slots.{key}")
     _check_pinned_slots(chosen, pins, topology)
+    _check_left_slots(assignments, chosen, pins)
     slots = list(_host_slots(assignments))
     built = Built()
     warnings: list[str] = []
@@ -192,6 +193,29 @@ def _check_pinned_slots(
                 f"slots.{key}",
                 f"'{address}': {what}, and a guest finds other functions through it",
                 f"pin to function 0 of a free slot, or pin another device to {first}",
+            )
+
+
+def _check_left_slots(
+    assignments: Sequence[Assignment],
+    chosen: _Chosen,
+    pins: Mapping[str, tuple[str, PciAddress]],
+) -> None:
+    """A pin that takes function 0 out of a slot in which other functions of ours stay."""
+    left = {
+        a.present.guest_address: pins[a.alias][0]
+        for a in assignments
+        if a.present is not None and a.alias in pins
+    }
+    addresses = {address for address, _ in chosen.values()}
+    for alias, (address, _) in chosen.items():
+        first = address.with_function(0)
+        if alias not in pins and first in left and first not in addresses:
+            raise PlanError(
+                f"slots.{left[first]}",
+                f"it is function 0 of the slot in which {alias} stays, at '{address}', and a guest "
+                "finds other functions through it",
+                f"pin {alias} too, or take the pin out",
             )
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from launcher_hook.assign import AliasBook, assign_devices
@@ -17,8 +16,10 @@ from launcher_hook.domain.inspect import (
     read_topology,
     read_usb_aliases,
 )
+from launcher_hook.errors import InputError
 from launcher_hook.host import Host
 from launcher_hook.model import (
+    MOST_DEVICES,
     Allocation,
     GuestPlan,
     GuestTopology,
@@ -28,7 +29,7 @@ from launcher_hook.model import (
     Settings,
 )
 from launcher_hook.plan import plan_guest
-from launcher_hook.schema import SchemaSet, check_options, check_written
+from launcher_hook.schema import SchemaSet, check_options, check_written, look_before
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi
 
@@ -96,12 +97,15 @@ def render_domain(inputs: Inputs, schemas: SchemaSet, *, explain: bool = False) 
     root = tree.getroot()
     present = _read_present(root, inputs.where)
     decision = _decide(root, present, inputs)
-    before = deepcopy(tree)
+    before, printed = (
+        look_before(root, schemas, explain=explain),
+        print_domain(tree, inputs.domain_xml),
+    )
     written = put_plan(root, decision.plan, present)
     check_options(written, decision.plan.options, schemas)
-    warnings = check_written(written, before.getroot(), root, schemas, explain_before=explain)
+    warnings = check_written(written, before, root, schemas)
     xml = print_domain(tree, inputs.domain_xml)
-    if xml == print_domain(before, inputs.domain_xml):
+    if xml == printed:
         xml = inputs.domain_xml
     return Rendered(xml, decision, tuple(str(fault) for fault in warnings))
 
@@ -130,7 +134,14 @@ def awaits_migration(inputs: Inputs) -> bool:
 
 
 def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostdev]]:
-    return [(element, read_hostdev(element, where)) for element in passed_hostdevs(root)]
+    hostdevs = tuple(passed_hostdevs(root))
+    if len(hostdevs) > MOST_DEVICES:
+        raise InputError(
+            where,
+            f"it has {len(hostdevs)} passed-through devices",
+            f"give at most {MOST_DEVICES}: no guest has room for more",
+        )
+    return [(element, read_hostdev(element, where)) for element in hostdevs]
 
 
 def _decide(

@@ -26,6 +26,7 @@ class UnixServer:
         handlers: The services.
         workers: Threads for calls; one that lasts has one for as long.
         owner: User and group that must be able to connect, where we may give it to them.
+        most_request_bytes: A larger request is refused before it is read whole.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class UnixServer:
         handlers: Iterable[grpc.GenericRpcHandler],
         workers: ThreadPoolExecutor,
         owner: tuple[int, int] | None = None,
+        most_request_bytes: int = MOST_REQUEST_BYTES,
     ) -> None:
         self._path = path
         self._owner = owner
@@ -43,7 +45,7 @@ class UnixServer:
             workers,
             handlers=tuple(handlers),
             options=(
-                ("grpc.max_receive_message_length", MOST_REQUEST_BYTES),
+                ("grpc.max_receive_message_length", most_request_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
             ),

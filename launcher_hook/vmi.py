@@ -10,15 +10,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.model import DeviceRequest
+from launcher_hook.model import MOST_DEVICES, DeviceRequest
 
 CONFIG_ANNOTATION = "passthrough.launcher-hook.io/config"
 
-MAX_VMI_BYTES = 8 * 1024 * 1024
-"""Twice what etcd and the launcher's 4 MiB gRPC limit would ever let through."""
+MAX_VMI_BYTES = 1024 * 1024
+"""Large ones have 50 KB, and etcd takes 1.5 MB; a wide character makes each byte four in memory."""
+
+MOST_VALUES = 50_000
+"""In JSON, counted by what separates them: an empty list is 2 bytes of text and 64 of memory."""
 
 # PyYAML lets out what a malformed value happens to raise in its constructors.
 _RAISED_BY_CONSTRUCTORS = (ValueError, RecursionError, LookupError, AttributeError, TypeError)
+
+# A byte order mark, and the white space of JSON.
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 
 _LONGEST_NAME = 253  # of anything in Kubernetes
 
@@ -49,7 +55,7 @@ class Vmi:
         return None if self.config is None else (f"annotation {CONFIG_ANNOTATION}", self.config)
 
 
-def parse_vmi(data: bytes, where: str) -> Vmi:
+def parse_vmi(data: bytes, where: str, *, only_json: bool = False) -> Vmi:
     """Read a VMI or VirtualMachine manifest, JSON or YAML.
 
     Of several YAML documents the first of either kind counts.
@@ -57,6 +63,7 @@ def parse_vmi(data: bytes, where: str) -> Vmi:
     Args:
         data: The manifest.
         where: Its name in messages.
+        only_json: Whether YAML is refused, which takes a hundred times the CPU and the memory.
 
     Raises:
         InputError: Not JSON or YAML, not one of the two kinds, or a field of the wrong type.
@@ -65,7 +72,15 @@ def parse_vmi(data: bytes, where: str) -> Vmi:
         raise InputError(
             where, f"it has {len(data)} bytes", f"give one manifest of at most {MAX_VMI_BYTES}"
         )
-    return read_vmi(_pick(load_documents(data, where), where), where)
+    count = sum(map(data.count, (b"{", b"[", b",")))
+    if count > MOST_VALUES:
+        raise InputError(
+            where,
+            f"it has {count} values",
+            f"give a manifest of at most {MOST_VALUES}; see what fills it",
+        )
+    documents = load_documents(data, where, only_json=only_json)
+    return read_vmi(_pick(documents, where), where)
 
 
 def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
@@ -98,7 +113,12 @@ def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
 
 
 def load_documents(
-    data: bytes, where: str, kind: str = "VirtualMachineInstance", command: str = "kubectl get vmi"
+    data: bytes,
+    where: str,
+    kind: str = "VirtualMachineInstance",
+    command: str = "kubectl get vmi",
+    *,
+    only_json: bool = False,
 ) -> Iterator[Any]:
     """Parse the documents of a manifest, JSON or YAML.
 
@@ -107,6 +127,7 @@ def load_documents(
         where: Its name in messages.
         kind: What it should hold, for messages.
         command: What prints such a one, for messages.
+        only_json: Whether YAML is refused.
 
     Raises:
         InputError: It is neither JSON nor YAML.
@@ -117,7 +138,7 @@ def load_documents(
         raise InputError(
             where, f"byte {error.start} is not UTF-8", "give a manifest in UTF-8"
         ) from None
-    if text.lstrip()[:1] in ("{", "["):
+    if only_json or data.lstrip(_BEFORE_JSON)[:1] in (b"{", b"["):
         try:
             yield json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -193,6 +214,12 @@ def _requests(manifest: Mapping[str, Any], where: str) -> Iterator[DeviceRequest
                 f"{where}: spec.domain.devices.{key}",
                 f"{shorten(entries)} is not a list",
                 "write '- name: ...' and 'deviceName: ...' for each device",
+            )
+        if len(entries) > MOST_DEVICES:
+            raise InputError(
+                f"{where}: spec.domain.devices.{key}",
+                f"it has {len(entries)} entries",
+                f"give at most {MOST_DEVICES}: no guest has room for more",
             )
         for index, entry in enumerate(entries):
             path = f"spec.domain.devices.{key}[{index}]"

@@ -2,6 +2,8 @@
 
 from lxml import etree
 
+_PARTS = ("domain", "bus", "slot", "function")
+
 _MODELS = (
     "pcie-root-port",
     "pcie-expander-bus",
@@ -11,33 +13,35 @@ _MODELS = (
 )
 
 
-def canonical_without_ours(xml: bytes, original: bytes) -> str:
+def canonical_without_ours(xml: bytes, original: bytes, rendered: bytes | None = None) -> str:
     """Canonical XML less PCI and mdev hostdevs, less the controllers that were not there before.
 
     Only what carries our devices may be new (root ports, expander buses, switches), and a
     pcie-to-pci-bridge where libvirt would add one by itself.
 
     A root port of an earlier pass that carries one of those hostdevs may be completed, so its
-    target and ``multifunction`` are left out; its index, model and address are not.
+    target and ``multifunction`` are left out; its index, model and address are not. With
+    ``rendered``, so may one that carries one of those there or in ``original``.
     """
     had = _port_indexes(etree.fromstring(original))
     root = etree.fromstring(xml)
-    buses = set()
+    buses = _buses(root)
+    if rendered is not None:
+        buses |= _buses(etree.fromstring(original)) | _buses(etree.fromstring(rendered))
     devices = root.find("devices")
-    for hostdev in root.findall("./devices/hostdev"):
-        if hostdev.get("type") in ("pci", "mdev"):
-            for address in hostdev.findall("./address"):
-                buses.add(int(address.get("bus", "0"), 0))
-            _drop(hostdev)
+    for hostdev in _hostdevs(root):
+        _drop(hostdev)
     for controller in _ports(root):
         index = controller.get("index", "")
         if index not in had:
             _drop(controller)
-        elif int(index) in buses:
+        elif _number(index) in buses:
             for target in controller.findall("./target"):
-                target.attrib.clear()
+                _drop(target)
             for address in controller.findall("./address"):
-                address.attrib.pop("multifunction", None)
+                numbers = {part: _number(address.get(part)) for part in _PARTS}
+                address.attrib.clear()
+                address.attrib.update({part: str(number) for part, number in numbers.items()})
     _drop_hole(root, etree.fromstring(original))
     _drop_qemu(root, etree.fromstring(original))
     if devices is not None and not len(devices):
@@ -47,7 +51,33 @@ def canonical_without_ours(xml: bytes, original: bytes) -> str:
     for element in root.iter():
         element.text = (element.text or "").strip() or None
         element.tail = (element.tail or "").strip() or None
-    return etree.tostring(root.getroottree(), method="c14n").decode()
+    try:
+        return etree.tostring(root.getroottree(), method="c14n").decode()
+    except etree.C14NError:  # a namespace that is no URI
+        return etree.tostring(root.getroottree(), method="c14n2").decode()
+
+
+def _hostdevs(root: etree._Element) -> list[etree._Element]:
+    hostdevs = root.findall("./devices/hostdev")
+    return [
+        hostdev
+        for hostdev in hostdevs
+        if hostdev.get("type") in ("pci", "mdev") and hostdev.get("mode") in (None, "subsystem")
+    ]
+
+
+def _buses(root: etree._Element) -> set[int]:
+    """Where those hostdevs sit."""
+    addresses = (address for h in _hostdevs(root) for address in h.findall("./address"))
+    return {_number(address.get("bus", "0")) for address in addresses}
+
+
+def _number(text: str | None) -> int:
+    octal = text is not None and text[:1] == "0" and text.isdigit()
+    try:
+        return int(text or "0", 8 if octal else 0)
+    except ValueError:
+        return 0
 
 
 def _ports(root: etree._Element) -> list[etree._Element]:
@@ -91,6 +121,10 @@ def _drop_qemu(root: etree._Element, original: etree._Element) -> None:
 def _drop(element: etree._Element) -> None:
     parent = element.getparent()
     assert parent is not None
-    tail = (element.tail or "").strip()
-    assert not tail, f"text {tail!r} behind an element"
+    before = element.getprevious()
+    if before is None:
+        parent.text = (parent.text or "") + (element.tail or "")
+    else:
+        before.tail = (before.tail or "") + (element.tail or "")
+    element.tail = None
     parent.remove(element)

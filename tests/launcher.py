@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -82,22 +83,23 @@ def _twice(ask: Callable[[], Any]) -> Any:
         return ask()
 
 
-def ask_info(socket: Path, timeout_s: float = 60) -> Any:
-    return call(socket, "kubevirt.hooks.info.Info/Info", hooks_info.InfoParams(),
-                hooks_info.InfoResult, timeout_s)  # fmt: skip
+def ask_info(path: Path, timeout_s: float = 60) -> Any:
+    # A launcher waits for the connection: between bind and listen there is one that is refused.
+    return call(path, "kubevirt.hooks.info.Info/Info", hooks_info.InfoParams(),
+                hooks_info.InfoResult, timeout_s, wait_for_ready=True)  # fmt: skip
 
 
 def ask_define(
-    socket: Path, domain: bytes, vmi: bytes, version: str = "v1alpha3", timeout_s: float = 60
+    path: Path, domain: bytes, vmi: bytes, version: str = "v1alpha3", timeout_s: float = 60
 ) -> bytes:
     request = hooks_v1alpha3.OnDefineDomainParams(domainXML=domain, vmi=vmi)
     method = f"kubevirt.hooks.{version}.Callbacks/OnDefineDomain"
-    answer = call(socket, method, request, hooks_v1alpha3.OnDefineDomainResult, timeout_s)
+    answer = call(path, method, request, hooks_v1alpha3.OnDefineDomainResult, timeout_s)
     return bytes(answer.domainXML)
 
 
-def ask_shutdown(socket: Path) -> None:
-    call(socket, "kubevirt.hooks.v1alpha3.Callbacks/Shutdown",
+def ask_shutdown(path: Path) -> None:
+    call(path, "kubevirt.hooks.v1alpha3.Callbacks/Shutdown",
          hooks_v1alpha3.ShutdownParams(), hooks_v1alpha3.ShutdownResult)  # fmt: skip
 
 
@@ -143,20 +145,39 @@ class Sidecar:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, "no socket"
             time.sleep(poll_s)
+        while not _is_heard(self.socket):
+            assert self.process.poll() is None, self.log.read_text()
 
 
-def call(socket: Path, method: str, request: Any, answer: Any, timeout_s: float = 60) -> Any:
+def _is_heard(path: Path) -> bool:
+    """Whether somebody listens on a socket that has just been bound."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+def call(
+    path: Path,
+    method: str,
+    request: Any,
+    answer: Any,
+    timeout_s: float = 60,
+    wait_for_ready: bool = False,
+) -> Any:
     """Dial anew, as the launcher does for every call."""
-    with grpc.insecure_channel(f"unix:{socket}") as channel:
+    with grpc.insecure_channel(f"unix:{path}") as channel:
         invoke = channel.unary_unary(
             f"/{method}",
             request_serializer=lambda message: message.encode(),
             response_deserializer=answer.decode,
         )
-        return invoke(request, timeout=timeout_s)
+        return invoke(request, timeout=timeout_s, wait_for_ready=wait_for_ready)
 
 
-def mutate(socket: Path, domain: bytes, vmi: bytes, context: str = "Boot") -> bytes:
+def mutate(path: Path, domain: bytes, vmi: bytes, context: str = "Boot") -> bytes:
     """The plugin API's one call."""
     messages = hooks_plugins_v1alpha1
     request = messages.MutateDomainRequest(
@@ -166,7 +187,7 @@ def mutate(socket: Path, domain: bytes, vmi: bytes, context: str = "Boot") -> by
         sidecar_context=messages.SidecarContext(invocation_context=context),
     )
     method = "kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain"
-    return bytes(call(socket, method, request, messages.MutateDomainResponse).domain)
+    return bytes(call(path, method, request, messages.MutateDomainResponse).domain)
 
 
 @contextmanager

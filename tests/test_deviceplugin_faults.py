@@ -4,31 +4,19 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hosttree import build_host_tree, device_directory, gpu, write_attribute
 from kubelet import COMMAND, Kubelet, make_nodes, running_plugin
 from pluginnode import GPUS, PCI_IDS, RESOURCE, Node, seeds_node
+from smalldisk import small_disk
 from test_deviceplugin import healthy, wait_for_health
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
     return seeds_node(tmp_path)
-
-
-@contextmanager
-def small_disk(options: str) -> Iterator[Path]:
-    """A file system of its own; as root, as CI is."""
-    with tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as scratch:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", scratch], check=True)
-        try:
-            yield Path(scratch)
-        finally:
-            subprocess.run(["umount", "-l", scratch], check=True)
 
 
 def break_class(node: Node) -> None:

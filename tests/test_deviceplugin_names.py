@@ -47,6 +47,8 @@ def test_an_mdev_type_keeps_its_case_and_hyphens() -> None:
         ("a/b/c", "write e.g. "),
         ("kubernetes.io/gpu", "keeps for itself; write e.g. example.com/gpu$"),
         ("requests.nvidia.com/gpu", "keeps for itself; write e.g. nvidia.com/gpu$"),
+        ("requests.requests.a/x", "keeps for itself; write e.g. a/x$"),
+        ("b" * 229 + ".kubernetes.io-x/y", "before the slash; write e.g. example.com/y$"),
     ],
 )
 def test_a_name_that_kubelet_would_refuse_comes_with_the_nearest_legal_one(

@@ -54,10 +54,14 @@ def test_what_is_in_a_document_comes_out_again_as_utf_8(given_: bytes, printed: 
         (b"<domain>\0</domain>", "it is not well-formed XML"),
         (b"<domain>&lt;&x;</domain>", "it is not well-formed XML: Entity 'x' not defined"),
         (b"<domain>" + b"<a>" * 300 + b"</a>" * 300 + b"</domain>", "not well-formed XML: Exces"),
-        (b"<domain>" + b" " * (8 << 20), "it is larger than 8388608 bytes; give one domain"),
+        (b"<domain>" + b" " * (1 << 19), "it is larger than 524288 bytes; give one domain"),
+        (b"<domain>" + b"<a/>" * 20_000, r"20001 tags \('<'\); give a domain of at most 20000"),
+        (b"<domain " + b"a='' " * 10_001, r"10001 attributes \('='\); give a domain of at"),
+        (b"<domain>" + b"<?a?>" * 20_000, "20001 tags"),
     ],
     ids=["empty", "blank", "truncated", "mismatch", "root", "namespace", "utf16", "utf16le",
-         "bytes", "latin1", "doctype", "late-doctype", "nul", "entity", "depth", "size"],
+         "bytes", "latin1", "doctype", "late-doctype", "nul", "entity", "depth", "size", "tags",
+         "attributes", "instructions"],
 )  # fmt: skip
 def test_what_is_no_domain_is_refused_with_its_place(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -70,6 +74,15 @@ def test_an_entity_bomb_is_refused_before_it_is_parsed() -> None:
     bomb = f"<!DOCTYPE domain [{''.join(lines)}]><domain><name>&a11;</name></domain>"
     with pytest.raises(InputError, match="it has a DOCTYPE"):
         parse_domain(bomb.encode())
+
+
+@pytest.mark.parametrize("part", [b"\n", b" \n", b"<?x?>", b"<!---->", b"<!--", b"<?"])
+def test_a_long_prolog_is_looked_at_once(part: bytes) -> None:
+    for times in (40, 5_000):
+        with pytest.raises(InputError, match="not well-formed"):
+            parse_domain(part * times + b".")
+        with pytest.raises(InputError, match="it has a DOCTYPE|not well-formed"):
+            parse_domain(part * times + b"<!DOCTYPE domain><domain/>")
 
 
 @given(st.binary(max_size=200))

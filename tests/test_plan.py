@@ -232,6 +232,12 @@ def test_an_address_that_is_there_stays() -> None:
     assert guest(planned) == {"0000:86:00.0": "0000:09:00.0", "0000:af:00.0": "0000:18:00.0"}
 
 
+def test_a_pin_does_not_take_function_0_from_those_that_stay() -> None:
+    there = [device("0000:86:00.0", at="0000:18:00.0"), device("0000:86:00.1", at="0000:18:00.1")]
+    with pytest.raises(PlanError, match="stays, at '0000:18:00.1', and a guest finds.*; pin ua-"):
+        plan(there, slots={"0000:86:00.0": "0000:20:00.0"})
+
+
 def test_a_function_joins_the_slot_that_its_sibling_has() -> None:
     planned = plan([device("0000:86:00.0", at="0000:09:00.0"), device("0000:86:00.1")])
     assert guest(planned) == {"0000:86:00.0": "0000:09:00.0+", "0000:86:00.1": "0000:09:00.1"}

@@ -92,7 +92,7 @@ def test_a_fault_that_was_there_inside_an_adopted_hostdev_is_a_warning(tmp_path:
     for wrong in (b'<hostdev model="vfio-pci" x="1" ', b"<hostdev "):
         domain = inputs.domain_xml.replace(b"<hostdev ", wrong)
         domain = domain.replace(b"<source>\n", b'<source odd="1">\n')
-        rendered = render_domain(replace(inputs, domain_xml=domain), load_schemas())
+        rendered = render_domain(replace(inputs, domain_xml=domain), load_schemas(), explain=True)
         assert any("odd" in warning for warning in rendered.warnings)
 
 

@@ -1,5 +1,6 @@
 """Checking an edit: what we brought is refused, what was there before us is only reported."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import pytest
@@ -7,7 +8,7 @@ from cases import pinned_schemas
 from lxml import etree
 
 from launcher_hook.errors import InputError, SchemaError
-from launcher_hook.schema import SchemaSet, check_written, load_schemas
+from launcher_hook.schema import Fault, SchemaSet, check_written, load_schemas, look_before
 
 PORT = (
     "<controller type='pci' index='24' model='pcie-root-port'>"
@@ -40,23 +41,31 @@ def domain_with(*devices: str) -> etree._Element:
     )
 
 
+def check(
+    written: Sequence[etree._Element],
+    before: etree._Element,
+    after: etree._Element,
+    schemas: SchemaSet,
+    explain: bool = True,
+) -> tuple[Fault, ...]:
+    return check_written(written, look_before(before, schemas, explain=explain), after, schemas)
+
+
 def written_in(root: etree._Element) -> list[etree._Element]:
     return [element for element in root[-1] if element.tag in ("hostdev", "controller")]
 
 
 def test_a_good_edit_has_no_warnings(schemas: SchemaSet) -> None:
     after = domain_with(RNG, PORT, HOSTDEV)
-    assert check_written(written_in(after), domain_with(RNG), after, schemas) == ()
+    assert check(written_in(after), domain_with(RNG), after, schemas) == ()
 
 
 def test_what_was_invalid_before_us_is_explained_only_on_request(
     libvirt_schemas: SchemaSet,
 ) -> None:
     before, after = domain_with(BROKEN), domain_with(BROKEN, PORT, HOSTDEV)
-    assert check_written(written_in(after), before, after, libvirt_schemas) == ()
-    (warning,) = check_written(
-        written_in(after), before, after, libvirt_schemas, explain_before=True
-    )
+    assert check(written_in(after), before, after, libvirt_schemas, explain=False) == ()
+    (warning,) = check(written_in(after), before, after, libvirt_schemas, explain=True)
     assert warning.path == "/domain/devices/rng/@model"
 
 
@@ -71,13 +80,13 @@ def test_a_wrong_hostdev_of_ours_is_our_bug(
 ) -> None:
     after = domain_with(rest, PORT, HOSTDEV.replace(old, new))
     with pytest.raises(SchemaError, match="/domain/devices/hostdev"):
-        check_written(written_in(after), domain_with(rest), after, schemas)
+        check(written_in(after), domain_with(rest), after, schemas)
 
 
 def test_a_wrong_controller_of_ours_is_our_bug(schemas: SchemaSet) -> None:
     after = domain_with(BROKEN, PORT.replace("'24'", "'x'"))
     with pytest.raises(SchemaError, match="/domain/devices/controller/@index"):
-        check_written(written_in(after), domain_with(BROKEN), after, schemas)
+        check(written_in(after), domain_with(BROKEN), after, schemas)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +99,14 @@ def test_parts_that_the_launcher_put_into_our_hostdev_are_warnings(
 ) -> None:
     before = domain_with(HOSTDEV.replace("</hostdev>", f"{kept}</hostdev>"), PORT)
     after = deepcopy(before)
-    (warning, *_) = check_written(written_in(after), before, after, schemas)
+    (warning, *_) = check(written_in(after), before, after, schemas)
     assert warning.path.startswith("/domain/devices/hostdev/")
 
 
 def test_display_on_a_pci_hostdev_is_not_our_fault(schemas: SchemaSet) -> None:
     before = domain_with(HOSTDEV.replace("managed", "display='on' ramfb='on' managed"), PORT)
     after = deepcopy(before)
-    warnings = check_written(written_in(after), before, after, schemas)
+    warnings = check(written_in(after), before, after, schemas)
     # libvirt 9.0.0 does not know them there.
     assert len(warnings) == (2 if schemas.name == "libvirt 9.0.0" else 0)
 
@@ -106,7 +115,7 @@ def test_a_rule_that_we_break_is_our_bug(schemas: SchemaSet) -> None:
     disk = "<disk><address type='pci' bus='0x18'/></disk>"
     before, after = domain_with(PORT, disk), domain_with(PORT, disk, HOSTDEV)
     with pytest.raises(SchemaError, match=r"guest address 0000:18:00\.0 is given to 2 devices"):
-        check_written(written_in(after), before, after, schemas)
+        check(written_in(after), before, after, schemas)
 
 
 def test_what_our_device_came_with_and_libvirt_would_refuse_is_bad_input(
@@ -117,14 +126,14 @@ def test_what_our_device_came_with_and_libvirt_would_refuse_is_bad_input(
     after = deepcopy(before)
     after[-1][2].set("managed", "no")
     with pytest.raises(InputError, match="0000:18:00.0 is given to 2 devices; give each of them"):
-        check_written([after[-1][2]], before, after, schemas)
+        check([after[-1][2]], before, after, schemas)
 
 
 def test_what_our_device_came_with_and_libvirt_lets_pass_is_a_warning(schemas: SchemaSet) -> None:
     before = domain_with(HOSTDEV)
     after = deepcopy(before)
     after[-1][0].set("managed", "no")
-    (warning,) = check_written([after[-1][0]], before, after, schemas)
+    (warning,) = check([after[-1][0]], before, after, schemas)
     assert warning.rule == "bus-without-controller"
 
 
@@ -132,17 +141,17 @@ def test_a_rule_broken_by_others_is_a_warning(schemas: SchemaSet) -> None:
     other = HOSTDEV.replace("0x18", "0x09").replace("0x3b", "0xaf").replace("gpu-1", "gpu-2")
     before, after = domain_with(), domain_with(PORT, HOSTDEV, other)
     ours = written_in(after)[:2]
-    (warning,) = check_written(ours, before, after, schemas)
+    (warning,) = check(ours, before, after, schemas)
     assert warning.rule == "bus-without-controller"
 
 
 def test_a_document_that_we_made_invalid_is_our_bug(libvirt_schemas: SchemaSet) -> None:
     with pytest.raises(SchemaError, match="/domain/devices/rng/@model: model 'florp' is not one"):
-        check_written((), domain_with(RNG), domain_with(BROKEN), libvirt_schemas)
+        check((), domain_with(RNG), domain_with(BROKEN), libvirt_schemas)
 
 
 def test_all_that_is_wrong_stands_in_the_refusal(schemas: SchemaSet) -> None:
     wrong = HOSTDEV.replace("'0x3b'", "'3b'").replace("'yes'", "'true'")
     after = domain_with(PORT, wrong)
     with pytest.raises(SchemaError, match=r"(?s)@managed.*\(and \d more: .*@bus"):
-        check_written(written_in(after), domain_with(), after, schemas)
+        check(written_in(after), domain_with(), after, schemas)

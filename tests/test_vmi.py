@@ -90,17 +90,21 @@ def test_fields_that_are_null_are_not_there() -> None:
         (b"just words", "it holds str without kind; give a manifest of kind"),
         (b"[1]", "it holds list without kind; give a manifest of kind"),
         (b'{"kind": "Pod"}', "it holds 'Pod'; give a manifest of kind VirtualMachineInstance"),
-        (b"[" * 100_000, "it is not JSON"),
+        (b"[" * 50_000, "it is not JSON"),
+        (b"[" + b"{}," * 25_001, "it has 50003 values; give a manifest of at most 50000"),
         (b"- " * 100_000, "it is not YAML: maximum recursion depth"),
         (b"a: !!timestamp foo", "it is not YAML"),
         (b"a: !!float ''", "it is not YAML"),
         (b"a0: &a0 [x]\n" + b"".join(
             b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 9)
         ) + b"kind: *a8", "it holds "),
-        (b" " * (8 * 1024 * 1024 + 1), "it has 8388609 bytes; give one manifest of at most"),
+        (b" " * (1024 * 1024 + 1), "it has 1048577 bytes; give one manifest of at most"),
+        (b'{"spec":{"domain":{"devices":{"gpus":[' + b"1," * 1024 + b"1]}}}}",
+         "spec.domain.devices.gpus: it has 1025 entries; give at most 1024"),
     ],
-    ids=["empty", "json", "yaml", "encoding", "words", "list", "kind", "nesting", "yaml-nesting",
-         "timestamp", "float", "aliases", "size"],
+    ids=["empty", "json", "yaml", "encoding", "words", "list", "kind", "nesting", "values",
+         "yaml-nesting",
+         "timestamp", "float", "aliases", "size", "entries"],
 )  # fmt: skip
 def test_what_is_no_vmi_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=f"vmi: {message}"):

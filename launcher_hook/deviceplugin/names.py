@@ -52,12 +52,14 @@ def nearest_legal(resource: str) -> str:
     domain = re.sub(r"[^a-z0-9.-]+", "-", domain.lower().replace("_", "-"))
     labels = [label.strip("-") for label in domain.split(".")]
     domain = ".".join(label for label in labels if label)[: _MAX_DOMAIN - len(_QUOTA_PREFIX)]
+    while domain.startswith(_QUOTA_PREFIX):
+        domain = domain.removeprefix(_QUOTA_PREFIX)
+    domain = domain.strip(".-")
     if not domain or domain.endswith(_NATIVE_DOMAIN):
         domain = "example.com"
-    domain = domain.removeprefix(_QUOTA_PREFIX)
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", re.sub(r"\s+", "_", name))
     name = name.lstrip("-_.")[:MAX_NAME].rstrip("-_.")
-    return f"{domain.strip('.-')}/{name or 'device'}"
+    return f"{domain}/{name or 'device'}"
 
 
 def _fault(resource: str) -> str | None:
@@ -71,7 +73,7 @@ def _fault(resource: str) -> str | None:
             "is not letters, digits, '-', '_' and '.' after the slash, with a letter or digit at "
             "both ends"
         )
-    if _DOMAIN.fullmatch(domain) is None or len(domain) > _MAX_DOMAIN - len(_QUOTA_PREFIX):
+    if len(domain) > _MAX_DOMAIN - len(_QUOTA_PREFIX) or _DOMAIN.fullmatch(domain) is None:
         return "has no lower-case DNS name before the slash"
     if domain.endswith(_NATIVE_DOMAIN) or domain.startswith(_QUOTA_PREFIX):
         return "is in a domain that Kubernetes keeps for itself"

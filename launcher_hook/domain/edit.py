@@ -18,6 +18,7 @@ from launcher_hook.domain.qemu import put_overrides, put_told_to_ovmf
 from launcher_hook.model import (
     PORT_MODELS,
     GuestPlan,
+    Machine,
     Placement,
     PlannedController,
     PresentHostdev,
@@ -68,9 +69,13 @@ def put_hostdevs(
     """Write ``<hostdev>``s, new ones behind the last that is there."""
     elements = {hostdev.source: element for element, hostdev in present}
     last = present[-1][0] if present else None
+    # On a machine that we do not lay out, an address that is there stays as it is.
+    laid_out = read_machine(devices.getroottree().getroot())[0] is not Machine.OTHER
     for placement in plan.placements:
         adopted = elements.get(placement.assignment.source)
         wanted = _hostdev(placement, adopted)
+        if placement.guest_address is not None and laid_out:
+            _add_guest_address(wanted, placement.guest_address, placement.multifunction)
         options = plan.options.get(placement.assignment.alias)
         if options is not None:
             add_options(wanted, options)
@@ -103,7 +108,7 @@ def put_controllers(devices: Element, plan: GuestPlan) -> Iterator[Element]:
 
 
 def _hostdev(placement: Placement, adopted: Element | None) -> Element:
-    """A hostdev as it should be; of an adopted one the parts that we have a say in."""
+    """A hostdev without guest address; of an adopted one the parts that we have a say in."""
     assignment = placement.assignment
     hostdev = etree.Element("hostdev", mode="subsystem")
     source = etree.SubElement(hostdev, "source")
@@ -119,8 +124,6 @@ def _hostdev(placement: Placement, adopted: Element | None) -> Element:
                 hostdev.set(name, value)
         etree.SubElement(source, "address", uuid=str(assignment.source))
     etree.SubElement(hostdev, "alias", name=assignment.alias)
-    if placement.guest_address is not None:
-        _add_guest_address(hostdev, placement.guest_address, placement.multifunction)
     return hostdev
 
 

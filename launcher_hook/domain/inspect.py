@@ -9,7 +9,7 @@ from launcher_hook.domain.address import parse_number, read_address, read_guest_
 from launcher_hook.domain.demand import Demand, read_demand
 from launcher_hook.domain.document import Element
 from launcher_hook.domain.numa import read_numa
-from launcher_hook.errors import InputError
+from launcher_hook.errors import InputError, shorten
 from launcher_hook.mdev import parse_mdev_uuid
 from launcher_hook.model import (
     GuestController,
@@ -27,6 +27,14 @@ _VIRT_ARCHITECTURES = ("aarch64", "armv7l", "riscv64", "loongarch64")
 
 ROOT_MODELS = ("pci-root", "pcie-root")
 """Of the controllers that libvirt takes a pcihole64 from (conf/domain_conf.c)."""
+
+
+# qemuValidateDomainDeviceDefControllerPCI: index 0 is the machine's own, and only that.
+_ROOT_BUSES = {
+    Machine.Q35: "pcie-root",
+    Machine.VIRT: "pcie-root",
+    Machine.I440FX: "pci-root",
+}
 
 
 def passed_hostdevs(root: Element) -> Iterator[Element]:
@@ -118,11 +126,22 @@ def read_topology(
                 unnumbered.append(controller)
             else:
                 controllers[controller.index] = controller
+    unused = (index for index in count(1) if index not in controllers)
     for controller in unnumbered:
         # virDomainControllerFindUnusedIndex; 0 is the root's.
         is_root = controller.model in ROOT_MODELS
-        index = 0 if is_root else next(i for i in count(1) if i not in controllers)
+        index = 0 if is_root else next(unused)
         controllers[index] = replace(controller, index=index)
+    root_bus = controllers.get(0)
+    if root_bus is not None and root_bus.model not in (
+        "",
+        _ROOT_BUSES.get(machine, root_bus.model),
+    ):
+        raise InputError(
+            f"{where}: controller",
+            f"the PCI controller of index 0 is a {shorten(root_bus.model)}",
+            f"number it from 1: 0 is the {_ROOT_BUSES[machine]} of the machine itself",
+        )
     demand = read_demand(devices, machine) if devices is not None else Demand(0, 0, None)
     return GuestTopology(
         machine=machine,

@@ -19,8 +19,8 @@ def insert(parent: Element, element: Element, after: Element | None) -> Element:
         element.tail = tail
         if closing:  # the closing tag's indentation has moved behind the new element
             last.tail = parent.text if not (parent.text or "").strip() else None
-        else:
-            last.tail = tail
+        else:  # what is no indentation must not stand twice
+            last.tail = tail if not (tail or "").strip() else None
     own = _indent_of(element)
     if own is not None and len(element):
         _indent_children(element, own, _step(own, element))

@@ -11,17 +11,22 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from launcher_hook.domain.document import MAX_DOMAIN_BYTES
 from launcher_hook.errors import InputError
 from launcher_hook.hook.call import DomainHook, HookOptions, log
 from launcher_hook.hook.services import VERSIONS, hook_handlers, plugin_handlers
 from launcher_hook.schema import SchemaSet, load_schemas
 from launcher_hook.unixserver import UnixServer, serving
+from launcher_hook.vmi import MAX_VMI_BYTES
 
 GRACE_S = 1.5
 """For a call under way at the end: the pod is gone two seconds after it was told."""
 
 _WORKERS = 2
 """A launcher makes one call at a time; the other thread has an answer for who asks meanwhile."""
+
+# A domain and a VMI as large as are taken, and what a message has besides.
+_MOST_REQUEST_BYTES = MAX_DOMAIN_BYTES + MAX_VMI_BYTES + 64 * 1024
 
 _QEMU = (107, 107)
 """User and group of virt-launcher and of every hook sidecar."""
@@ -72,7 +77,7 @@ def serve_hook(
     if socket_dir is not None:  # the launcher waits for hook sockets first: theirs is the last
         services[socket_dir / f"{name}.sock"] = hook_handlers(name, hook, versions, ended.set)
     servers = [
-        UnixServer(socket, handlers, _start_workers(), _QEMU)
+        UnixServer(socket, handlers, _start_workers(), _QEMU, _MOST_REQUEST_BYTES)
         for socket, handlers in services.items()
     ]
     if ended.is_set():

@@ -4,7 +4,7 @@
 """
 
 from launcher_hook.schema.asked import check_options
-from launcher_hook.schema.checks import check_written
+from launcher_hook.schema.checks import check_written, look_before
 from launcher_hook.schema.fault import Fault
 from launcher_hook.schema.find import find_versions, load_schemas
 from launcher_hook.schema.rules import rule_faults
@@ -17,5 +17,6 @@ __all__ = [
     "check_written",
     "find_versions",
     "load_schemas",
+    "look_before",
     "rule_faults",
 ]

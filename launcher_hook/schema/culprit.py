@@ -8,7 +8,14 @@ from collections.abc import Iterator
 
 from launcher_hook.schema.describe import describe, one_of
 from launcher_hook.schema.fault import Element as Node
-from launcher_hook.schema.fault import Fault, element_name, fault_at, full_name, local_name
+from launcher_hook.schema.fault import (
+    Fault,
+    element_name,
+    fault_at,
+    first_faults,
+    full_name,
+    local_name,
+)
 from launcher_hook.schema.fit import Fit, Fitter
 from launcher_hook.schema.instance import nearest
 from launcher_hook.schema.pattern import Attribute, Element, Grammar, Pattern, Text, Value
@@ -25,7 +32,7 @@ def find_faults(grammar: Grammar, node: Node, pattern: Element) -> tuple[Fault, 
         refuses it for a reason that does not show (which no libvirt schema is known to do).
     """
     fitter = Fitter(grammar)
-    return tuple(_faults(fitter, fitter.fit(node, pattern)))
+    return first_faults(_faults(fitter, fitter.fit(node, pattern)), node)
 
 
 def _faults(fitter: Fitter, fit: Fit) -> Iterator[Fault]:

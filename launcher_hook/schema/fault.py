@@ -1,10 +1,16 @@
 """One thing that is wrong in a domain XML, and where it stands."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from lxml import etree
 
 Element = etree._Element
+
+
+MOST_FAULTS = 100
+"""Named of one document or device: nobody mends more at once, and each looks at its siblings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,15 @@ def fault_at(element: Element, what: str, fix: str, attribute: str = "", rule: s
     if attribute:
         path += f"/@{local_name(attribute)}"
     return Fault(path, element.sourceline, what, fix, rule)
+
+
+def first_faults(faults: Iterable[Fault], root: Element) -> tuple[Fault, ...]:
+    """The first faults, and a last one that says so where there are more."""
+    first = tuple(islice(faults, MOST_FAULTS + 1))
+    if len(first) <= MOST_FAULTS:
+        return first
+    what = f"it has more than the {MOST_FAULTS} faults that are named"
+    return (*first[:-1], fault_at(root, what, "mend these first"))
 
 
 def element_path(element: Element) -> str:

@@ -15,8 +15,8 @@ from launcher_hook.domain.address import read_address
 from launcher_hook.domain.inspect import name_of, passed_function_of
 from launcher_hook.errors import InputError
 from launcher_hook.model import PORT_MODELS, Machine
-from launcher_hook.schema.fault import Element, Fault, element_name, fault_at
-from launcher_hook.schema.guest import Guest, read_guest
+from launcher_hook.schema.fault import Element, Fault, element_name, fault_at, first_faults
+from launcher_hook.schema.guest import Guest, Seat, read_guest
 
 _V = TypeVar("_V")
 
@@ -34,24 +34,33 @@ _CHIPSET_SLOTS = {Machine.Q35: 0x1F, Machine.I440FX: 0x01}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A fault and the devices that it is about."""
+    """A fault whose path is looked for when it is asked for, and the devices that it is about."""
 
-    fault: Fault
+    rule: str
+    place: Element
+    what: str
+    fix: str
     devices: tuple[Element, ...]
+    attribute: str
+
+    @property
+    def fault(self) -> Fault:
+        """What is wrong, and where."""
+        return fault_at(self.place, self.what, self.fix, self.attribute, self.rule)
 
 
 def rule_faults(root: Element) -> tuple[Fault, ...]:
-    """Everything that the rules have against a domain; each fault has its ``rule``.
+    """What the rules have against a domain; each fault has its ``rule``.
 
     A number that cannot be read is the schema's business and passed over here.  ``what`` holds
     nothing that an edit elsewhere changes (aliases, places), so that the faults of two versions
     of a domain can be compared.
     """
-    return tuple(finding.fault for finding in rule_findings(root))
+    return first_faults((finding.fault for finding in rule_findings(root)), root)
 
 
 def rule_findings(root: Element) -> tuple[Finding, ...]:
-    """As `rule_faults`, with the devices that each fault is about."""
+    """As `rule_faults`, but everything, and with the devices that each fault is about."""
     guest = read_guest(root)
     return tuple(finding for rule in _RULES for finding in rule(guest))
 
@@ -59,7 +68,7 @@ def rule_findings(root: Element) -> tuple[Finding, ...]:
 def _finding(
     rule: str, place: Element, what: str, fix: str, *devices: Element, attribute: str = ""
 ) -> Finding:
-    return Finding(fault_at(place, what, fix, attribute, rule), devices)
+    return Finding(rule, place, what, fix, devices, attribute)
 
 
 def _controller_index_twice(guest: Guest) -> Iterator[Finding]:
@@ -67,7 +76,8 @@ def _controller_index_twice(guest: Guest) -> Iterator[Finding]:
         for owner in owners[1:]:
             what = f"PCI controller index {index} stands twice"
             fix = "give each controller an index of its own"
-            yield _finding("controller-index-twice", owner, what, fix, *owners, attribute="index")
+            pair = (owners[0], owner)
+            yield _finding("controller-index-twice", owner, what, fix, *pair, attribute="index")
 
 
 def _guest_domain(guest: Guest) -> Iterator[Finding]:
@@ -89,14 +99,17 @@ def _guest_address_twice(guest: Guest) -> Iterator[Finding]:
 
 
 def _bus_without_controller(guest: Guest) -> Iterator[Finding]:
+    seats: defaultdict[int, list[Seat]] = defaultdict(list)
     for seat in guest.seats:
-        bus = seat.address.bus
         # Bus 0 is the machine's own: libvirt adds its controller.
-        if bus and not seat.address.domain and guest.bus_model(bus) is None:
+        if seat.address.bus and not seat.address.domain:
+            seats[seat.address.bus].append(seat)
+    for bus, there in seats.items():
+        if guest.bus_model(bus) is None:
             what = f"guest bus {bus:#04x} has no PCI controller with index {bus}"
             fix = _missing_controller_fix(guest, bus)
-            place = seat.element
-            yield _finding("bus-without-controller", place, what, fix, seat.device, attribute="bus")
+            place, devices = there[0].element, (seat.device for seat in there)
+            yield _finding("bus-without-controller", place, what, fix, *devices, attribute="bus")
 
 
 def _missing_controller_fix(guest: Guest, bus: int) -> str:
@@ -147,11 +160,11 @@ def _multifunction_off(guest: Guest) -> Iterator[Finding]:
             continue  # libvirt completes it for its own controllers
         if all(seat.address.function == 0 for seat in seats):
             continue
-        for seat in seats:
-            if seat.address.function == 0 and not seat.multifunction:
-                what = f"function 0 at guest address {seat.address} hides the slot's others"
-                fix = "write multifunction='on' in it"
-                yield _finding("multifunction-off", seat.element, what, fix, *owners)
+        hiding = [s for s in seats if s.address.function == 0 and not s.multifunction]
+        if hiding:
+            what = f"function 0 at guest address {hiding[0].address} hides the slot's others"
+            fix = "write multifunction='on' in it"
+            yield _finding("multifunction-off", hiding[0].element, what, fix, *owners)
 
 
 def _hostdev_alias(guest: Guest) -> Iterator[Finding]:
@@ -194,7 +207,7 @@ def _sources(guest: Guest) -> Iterator[tuple[Hashable, tuple[Element, str]]]:
                 yield address, (interface, str(address))
     for hostdev in guest.hostdevs():
         element = hostdev.find("source/address")
-        if element is None:
+        if element is None or hostdev.get("mode", "subsystem") != "subsystem":
             continue
         if hostdev.get("type") == "mdev":
             uuid = element.get("uuid", "").lower().replace("-", "")

@@ -3,9 +3,9 @@
 from itertools import product
 
 import pytest
+from apart import Seen, apart
 from hypothesis import given
 from hypothesis import strategies as st
-from topology_trials import Seen, apart
 
 from launcher_hook.distance import (
     Position,

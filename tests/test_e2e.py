@@ -3,10 +3,18 @@
 import threading
 import time
 
+from apart import at
 from e2e.agent import Schedule
 from e2e.cases import CASES, Boot, Case, judge
 from e2e.report import Report
-from e2e.vm import GuestFunction, parse_info_pci, read_linux, say_refusal
+from e2e.vm import (
+    GuestFunction,
+    parse_info_pci,
+    read_linux,
+    say_refusal,
+    say_topology,
+    seen_by_linux,
+)
 
 THREE = [
     Boot(name, {}, {"gpu": role}) for name, role in (("a", "gpu-a"), ("b", "gpu-a"), ("c", "nic"))
@@ -41,15 +49,40 @@ def test_the_monitor_s_list_gives_each_device_its_way_in_the_guest() -> None:
     }
 
 
-def test_what_linux_printed_is_told_by_role() -> None:
-    console = (
-        "guest-pci 0000:07:00.0 1234:11e8 path=pci0000:00/0000:00:10.0/0000:07:00.0\r\n"
-        "guest-edu 0000:07:00.0 0xEDCBA987\r\nguest-nvme a text\r\nguest-done\r\n"
-    )
-    assert read_linux(console, {"10.0/00.0": "switched", "10.1/00.0": "nvme"}) == {
-        "Linux sees": "switched",
+CONSOLE = (
+    "guest-pci 0000:07:00.0 1234:11e8 node=-1 path=pci0000:00/0000:00:10.0/0000:07:00.0\r\n"
+    "guest-pci 0000:fd:00.0 1234:1111 node=1 path=pci0000:fc/0000:fc:00.0/0000:fd:00.0\r\n"
+    "guest-edu 0000:07:00.0 0xEDCBA987\r\nguest-nvme a text\r\nguest-done\r\n"
+)
+
+
+def test_where_linux_has_a_device_is_told_by_role() -> None:
+    paths = {"10.0/00.0": "switched", "10.1/00.0": "nvme", "fc:00.0/00.0": "gpu-a"}
+    assert seen_by_linux(CONSOLE, paths) == {
+        "switched": at("pci0000:00/0000:00:10.0/0000:07:00.0", "-1"),
+        "gpu-a": at("pci0000:fc/0000:fc:00.0/0000:fd:00.0", "1"),
+    }
+
+
+def test_what_linux_has_done_with_its_devices_is_told() -> None:
+    assert read_linux(CONSOLE) == {
         "register written and read": "0xEDCBA987",
         "block read by DMA": "a text",
+    }
+
+
+def test_a_distance_that_a_guest_has_not_kept_is_named() -> None:
+    host = {"a": at("pci0000:20/1/2", "0"), "b": at("pci0000:20/3/4", "0")}
+    guest = {"a": at("pci0000:fc/1/2", "0"), "b": at("pci0000:f8/3/4", "1")}
+    assert say_topology(host, host) == {
+        "its NUMA nodes": "0: a b",
+        "pairs": "PHB 1",
+        "pairs that are another distance apart on the node": "none",
+    }
+    assert say_topology(host, guest) == {
+        "its NUMA nodes": "0: a; 1: b",
+        "pairs": "SYS 1",
+        "pairs that are another distance apart on the node": "a and b: PHB -> SYS",
     }
 
 

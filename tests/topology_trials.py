@@ -1,13 +1,13 @@
 """What a layout made of a node, looked at in what libvirt read back and in the node's ``/sys``.
 
-Distances are worked out here a second time and in another way than in ``launcher_hook.distance``:
-by the real paths of ``/sys`` and the steps of a guest path.
+Distances are worked out a second time: see ``apart``.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from apart import Seen, changed_distances, on_host
 from cases import CASES
 from launcher_passes import next_pass
 from libvirt_driver import LibvirtDriver, LibvirtRefusedError, moved
@@ -134,22 +134,6 @@ def _changes_over_passes(first: Trial, answer: bytes, libvirt: LibvirtDriver) ->
         sent, answer = t.ours, again
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Where a function is, by somebody who looks at the machine."""
-
-    node: str
-    root: str
-    steps: tuple[str, ...]
-
-
-def on_host(root: Path, bdf: str) -> Seen:
-    """A function by its directory: ``devices/pci0000:15/0000:15:01.0/.../0000:18:00.0``."""
-    directory = (root / "bus/pci/devices" / bdf).resolve()
-    complex_, *steps = directory.relative_to((root / "devices").resolve()).parts
-    return Seen((directory / "numa_node").read_text().strip(), complex_, tuple(steps))
-
-
 def in_guest(xml: bytes) -> dict[str, Seen]:
     """Each passed-through function of a domain, by its host BDF."""
     devices = etree.fromstring(xml).find("devices")
@@ -173,37 +157,6 @@ def in_guest(xml: bytes) -> dict[str, Seen]:
 
 def _numbers(address: etree._Element) -> list[int]:
     return [int(address.get(key, "0"), 0) for key in ("domain", "bus", "slot", "function")]
-
-
-def apart(one: Seen, other: Seen) -> str:
-    """What ``nvidia-smi topo -m`` would say of two functions."""
-    if one.node != other.node:
-        return "SYS"
-    if one.root != other.root:
-        return "NODE"
-    if _slot(one) == _slot(other):
-        return "PIX"  # one device
-    left, right = list(one.steps[:-1]), list(other.steps[:-1])
-    if not left or not right or left[0] != right[0]:
-        return "PHB"
-    while left and right and left[0] == right[0]:
-        del left[0], right[0]
-    return "PXB" if len(left) > 1 or len(right) > 1 else "PIX"
-
-
-def _slot(seen: Seen) -> tuple[str, ...]:
-    return (*seen.steps[:-1], seen.steps[-1].rpartition(".")[0])
-
-
-def changed_distances(host: dict[str, Seen], guest: dict[str, Seen]) -> list[str]:
-    """Pairs that are another distance apart in the guest. Empty is good."""
-    names = sorted(guest)
-    return [
-        f"{a} and {b}: {apart(host[a], host[b])} -> {apart(guest[a], guest[b])}"
-        for a in names
-        for b in names
-        if a < b and apart(host[a], host[b]) != apart(guest[a], guest[b])
-    ]
 
 
 def changed_nodes(host: dict[str, Seen], guest: dict[str, Seen]) -> list[str]:

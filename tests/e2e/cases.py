@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from e2e.topology import IDS, NVME_TEXT
+from e2e.topology import IDS, NVME_TEXT, ONE_GROUP
 
 DOMAIN = "e2e.example"
 KINDS = {"gpu": "1234:1111", "edu": "1234:11e8", "nvme": "1b36:0010", "nic": "8086:10d3"}
 
 VFIO_AT_START = (
-    "gpu-a", "gpu-a-audio", "gpu-b", "gpu-b-audio", "switched", "nvme", "vf-0",
+    "gpu-a", "gpu-a-audio", "gpu-b", "gpu-b-audio", "direct", *ONE_GROUP, "nvme", "vf-0",
 )  # fmt: skip
 """What the node's administrator has bound to vfio-pci; all else keeps its native driver."""
 
@@ -45,9 +45,9 @@ class Case:
 
 
 def _with_companions(roles: Iterable[str]) -> frozenset[str]:
-    return frozenset(f"{role.removesuffix('-audio')}{end}" for role in roles for end in _ENDS) & {
-        *IDS
-    }
+    """And what is in their IOMMU groups."""
+    named = {f"{role.removesuffix('-audio')}{end}" for role in roles for end in _ENDS} & {*IDS}
+    return frozenset(named.union(ONE_GROUP) if named.intersection(ONE_GROUP) else named)
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Boot(Case):
         linux: Level 2 boots a Linux, which looks for itself and uses the devices.
         session: libvirt is that of uid 107, as in a virt-launcher pod, and not root's.
         by_hand: No device plugin: it would not offer a function on its native driver.
+        cells: NUMA cells of the guest, on the nodes of level 1; 0 for none.
     """
 
     devices: Mapping[str, str]
@@ -72,6 +73,7 @@ class Boot(Case):
     linux: bool = False
     session: bool = False
     by_hand: bool = False
+    cells: int = 0
 
     @property
     def touches(self) -> frozenset[str]:
@@ -136,7 +138,7 @@ class Health(Case):
     @property
     def touches(self) -> frozenset[str]:
         """The function that changes."""
-        return frozenset({self.role})
+        return _with_companions((self.role,))
 
 
 def _boot(paths: Mapping[str, str], allocated: str, passes: int = 3, **more: str) -> dict[str, str]:
@@ -159,27 +161,47 @@ CASES: tuple[Case, ...] = (
         "what the node offers",
         {
             "discover gpu": "gpu-a gpu-b",
-            "discover edu": "switched",
+            "discover edu": "beside cascaded direct switched",
             "discover nvme": "nvme vf-0",
             "not offered": "gpu-c nic nvme-sriov vf-1",
             "registered gpu": "gpu-a@0 gpu-b@0",
-            "registered edu": "switched@0",
+            "registered edu": "beside@0 cascaded@0 direct@0 switched@0",
             "registered nvme": "nvme@1 vf-0@1",
         },
     ),
     Boot(
-        "behind a switch, and an NVMe: used by Linux",
+        "two sockets, mirror: distances as on the node; used by Linux",
         _boot(
-            {"switched": "10.0/00.0", "nvme": "10.1/00.0"},
-            "switched; nvme",
+            {
+                "direct": "fe:00.0/00.0",
+                "gpu-b": "f5:00.0/00.0",
+                "gpu-b-audio": "f5:00.0/00.1",
+                "switched": "f5:01.0/00.0/00.0/00.0",
+                "beside": "f5:01.0/00.0/01.0/00.0",
+                "cascaded": "f5:01.0/00.0/02.0/00.0/00.0/00.0",
+                "nvme": "f3:00.0/00.0",
+            },
+            "gpu-b; direct,switched,beside,cascaded; nvme",
             **{
-                "Linux sees": "switched nvme",
+                "Linux sees": "gpu-b direct switched beside cascaded nvme gpu-b-audio",
                 "register written and read": "0xEDCBA987",
                 "block read by DMA": NVME_TEXT,
+                "its NUMA nodes": "0: gpu-b direct switched beside cascaded gpu-b-audio; 1: nvme",
+                "pairs": "PIX 2, PXB 2, PHB 6, NODE 5, SYS 6",
+                "pairs that are another distance apart on the node": "none",
             },
         ),
-        {"edu": "switched", "disk": "nvme"},
+        {
+            "gpu0": "gpu-b",
+            "edu0": "direct",
+            "edu1": "switched",
+            "edu2": "beside",
+            "edu3": "cascaded",
+            "disk": "nvme",
+        },
+        config="{layout: mirror, strict: true}",
         linux=True,
+        cells=2,
     ),
     Boot(
         "one GPU, root-port",
@@ -212,6 +234,29 @@ CASES: tuple[Case, ...] = (
         _boot({**_PAIR, "gpu-b": "10.1/00.0", "gpu-b-audio": "10.1/00.1"}, "gpu-a,gpu-b"),
         _TWO_GPUS,
         told=True,
+    ),
+    Boot(
+        "two sockets, numa",
+        _boot(
+            {
+                "gpu-a": "fc:00.0/00.0",
+                "gpu-a-audio": "fc:00.0/00.1",
+                "gpu-b": "fc:01.0/00.0",
+                "gpu-b-audio": "fc:01.0/00.1",
+                "switched": "fc:02.0/00.0",
+                "vf-0": "f9:00.0/00.0",
+                "nvme": "f9:01.0/00.0",
+            },
+            "gpu-a,gpu-b; switched; vf-0,nvme",
+        ),
+        {"gpu0": "gpu-a", "gpu1": "gpu-b", "edu": "switched", "disk": "nvme", "vf": "vf-0"},
+        config="{layout: numa, strict: true}",
+        cells=2,
+    ),
+    Boot(
+        "behind a switch, and an NVMe",
+        _boot({"switched": "10.0/00.0", "nvme": "10.1/00.0"}, "switched; nvme"),
+        {"edu": "switched", "disk": "nvme"},
     ),
     Boot("a virtual function", _boot({"vf-0": "10.0/00.0"}, "vf-0"), {"vf": "vf-0"}),
     Boot(

@@ -23,7 +23,7 @@ TESTS = REPOSITORY / "tests"
 # Case of fixtures/ whose domain a launcher wrote for the machine type, before its hostdevs.
 DOMAINS = {"q35": "readme", "i440fx": "i440fx"}
 GUEST_MIB = 128
-_FROM_TESTS = ("launcher.py", "launcher_passes.py", "kubelet.py")
+_FROM_TESTS = ("apart.py", "launcher.py", "launcher_passes.py", "kubelet.py")
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 
 
@@ -64,6 +64,12 @@ def launcher_domain(case: str) -> bytes:
         disk.attrib.pop("cache")  # no O_DIRECT on a tmpfs
         disk.set("type", "raw")
     memory.text = str(GUEST_MIB * 1024 * 1024)
+    # virt-launcher always writes it, and a guest's NUMA nodes are told by it.
+    features = domain.find("features")
+    if features is None:
+        features = etree.SubElement(domain, "features")
+    if features.find("acpi") is None:
+        etree.SubElement(features, "acpi")
     return etree.tostring(domain)
 
 

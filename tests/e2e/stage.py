@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from apart import on_host
 from kubelet import Plugin, running_plugin
 from lxml import etree
 
@@ -32,7 +33,13 @@ from e2e.cases import (
 )
 from e2e.chain import Pod
 from e2e.node import QEMU_USER
-from e2e.vm import Libvirt, LibvirtRefusedError, read_linux
+from e2e.vm import (
+    Libvirt,
+    LibvirtRefusedError,
+    read_linux,
+    say_topology,
+    seen_by_linux,
+)
 from launcher_hook.env import variable_of
 
 OUT = Path("/out")
@@ -141,7 +148,13 @@ class Stage:
                 observed[f"driver of {role} while it runs"] = bound
         if pod.linux:
             paths = {found[alias].path: r for alias, r in aliases.items() if alias in found}
-            observed |= read_linux(libvirt.wait_for_console(pod.domain_name, "guest-done"), paths)
+            console = libvirt.wait_for_console(pod.domain_name, "guest-done")
+            guest = seen_by_linux(console, paths)
+            guest = {role: guest[role] for role in paths.values() if role in guest}
+            observed |= {"Linux sees": " ".join(guest), **read_linux(console)}
+            if pod.cells:
+                host = {role: on_host(Path("/sys"), self.roles[role]) for role in guest}
+                observed |= say_topology(host, guest)
         return observed
 
     def _pod(self, case: Boot | Refused, variables: Mapping[str, str]) -> Pod:
@@ -149,7 +162,9 @@ class Stage:
         entries = {entry: resource_of(role) for entry, role in case.devices.items()}
         if isinstance(case, Refused):
             return Pod(name, "q35", entries, variables, case.config, disk_address=case.taken)
-        return Pod(name, case.machine, entries, variables, case.config, case.told, case.linux)
+        return Pod(
+            name, case.machine, entries, variables, case.config, case.told, case.linux, case.cells
+        )
 
     def _allocate(
         self, devices: Mapping[str, str], by_hand: bool = False
@@ -361,4 +376,4 @@ def _kubevirt_cr() -> dict[str, Any]:
          "externalResourceProvider": True}
         for kind, ids in KINDS.items()
     ]  # fmt: skip
-    return {"permittedHostDevices": {"pciHostDevices": devices}}
+    return {"permittedHostDevices": {"pciHostDevices": devices}, "idsPerGroup": "all"}

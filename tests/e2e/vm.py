@@ -4,9 +4,13 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+
+from apart import DISTANCES, Seen, apart, at, changed_distances
 
 from e2e.node import QEMU_USER, wait_until
 
@@ -194,20 +198,46 @@ def parse_info_pci(text: str) -> dict[str, GuestFunction]:
     return found
 
 
-def read_linux(console: str, paths: Mapping[str, str]) -> dict[str, str]:
-    """What level 2's Linux printed, for the functions at these guest paths."""
-    seen = []
+def seen_by_linux(console: str, paths: Mapping[str, str]) -> dict[str, Seen]:
+    """Where level 2's Linux has the functions at these guest paths, by what the paths stand for."""
+    found = {}
+    for line in console.splitlines():
+        match = re.match(r"guest-pci \S+ \S+ node=(\S+) path=(\S+)", line)
+        if match is not None:
+            seen = at(match[2], match[1])
+            root = seen.root.rpartition(":")[2]
+            path = "/".join(step.split(":")[-1] for step in seen.steps)
+            if root != "00":  # as parse_info_pci says it of an expander bus
+                path = f"{root}:{path}"
+            if path in paths:
+                found[paths[path]] = seen
+    return found
+
+
+def read_linux(console: str) -> dict[str, str]:
+    """What level 2's Linux has done with its devices."""
     observed = {}
     for line in console.splitlines():
         words = line.split()
-        if line.startswith("guest-pci "):
-            place = line.partition("path=")[2].split("/")
-            path = "/".join(step.split(":")[-1] for step in place[1:])
-            if path in paths:
-                seen.append(paths[path])
-        elif line.startswith("guest-edu "):
+        if line.startswith("guest-edu "):
             observed["register written and read"] = words[2]
         elif line.startswith("guest-nvme "):
             observed["block read by DMA"] = line.partition(" ")[2].strip()
-    observed["Linux sees"] = " ".join(r for r in paths.values() if r in seen)
     return observed
+
+
+def say_topology(host: dict[str, Seen], guest: dict[str, Seen]) -> dict[str, str]:
+    """What Linux in the guest knows of NUMA nodes and distances, beside the node's own."""
+    nodes = sorted({seen.node for seen in guest.values()})
+    counts = Counter(apart(one, other) for one, other in combinations(guest.values(), 2))
+    return {
+        "its NUMA nodes": "; ".join(
+            f"{node}: {' '.join(role for role, seen in guest.items() if seen.node == node)}"
+            for node in nodes
+        ),
+        "pairs": ", ".join(f"{kind} {counts[kind]}" for kind in DISTANCES if counts[kind]),
+        "pairs that are another distance apart on the node": "; ".join(
+            changed_distances(host, guest)
+        )
+        or "none",
+    }

@@ -80,7 +80,9 @@ func FitForThisMachine(spec *api.DomainSpec) {
 	spec.Type = "qemu" // no KVM
 	spec.CPU.Mode, spec.CPU.Model, spec.CPU.Features = "", "", nil
 	spec.MaxMemory = nil // newer than libvirt 9.0 without slots
-	spec.NUMATune = nil  // names this machine's nodes
+	if spec.CPU.NUMA == nil {
+		spec.NUMATune = nil // newer than 9.0 without guest cells
+	}
 	spec.Devices.TPMs = nil
 	spec.Devices.Watchdogs = slices.DeleteFunc(spec.Devices.Watchdogs, func(watchdog api.Watchdog) bool {
 		return watchdog.Model == "itco" // newer than 9.0

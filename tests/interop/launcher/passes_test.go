@@ -55,19 +55,41 @@ func TestEveryVMIGoesThroughThePasses(t *testing.T) {
 	}
 }
 
-func TestOurVMIsGoThroughThePassesWithTheDevicesOnTheRootBus(t *testing.T) {
-	table := newTable("interop-root-bus", "The same with layout root-bus")
-	defer table.Write(t)
-	own, _ := filepath.Glob(filepath.Join(harness.Root(), "fixtures/vmis/*.yaml"))
-	for _, path := range own {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			vmi := readVMI(t, path)
-			if vmi.Annotations == nil {
-				vmi.Annotations = map[string]string{}
+func TestVMIsGoThroughThePassesInEveryOtherLayout(t *testing.T) {
+	for _, layout := range []string{"root-bus", "numa", "mirror"} {
+		t.Run(layout, func(t *testing.T) {
+			table := newTable("interop-layout-"+layout, "The same with layout "+layout)
+			defer table.Write(t)
+			for _, path := range manifests(t) {
+				vmi := readVMI(t, path)
+				own := strings.HasPrefix(path, harness.Root())
+				if !own && (layout == "root-bus" || vmi.Spec.Domain.CPU == nil || vmi.Spec.Domain.CPU.NUMA == nil) {
+					continue
+				}
+				name, _, _ := strings.Cut(filepath.Base(path), ".")
+				t.Run(name, func(t *testing.T) {
+					write(vmi, "layout: "+layout)
+					if layout != "root-bus" && strings.Contains(vmi.Spec.Domain.Machine.Type, "i440fx") {
+						refusedForItsMachine(t, vmi)
+						table.Row(vmi.Name, vmi.Spec.Domain.Machine.Type, 0, 0, "", "", "", "refused: no PCIe")
+						return
+					}
+					throughThePasses(t, vmi, Pod{}, nil, table)
+				})
 			}
-			vmi.Annotations["passthrough.launcher-hook.io/config"] = "layout: root-bus"
-			throughThePasses(t, vmi, Pod{}, nil, table)
 		})
+	}
+}
+
+// refusedForItsMachine: a layout of PCIe ports on a machine that has none.
+func refusedForItsMachine(t *testing.T, vmi *v1.VirtualMachineInstance) {
+	t.Helper()
+	allocate(t, vmi)
+	directory := harness.ShortDir(t)
+	ours(t, directory, "hook-sidecar-0")
+	_, err := boot(t, directory, 1, vmi)
+	if err == nil || !strings.Contains(err.Error(), "has no PCIe root ports; write layout: root-bus") {
+		t.Errorf("virt-launcher goes on, or does not say why: %v", err)
 	}
 }
 
@@ -88,8 +110,14 @@ func newTable(file, title string) *passesTable {
 		"VMI", "machine", "passes", "devices", "lost", "moved", "free ports (without the hook)", "guest addresses")}
 }
 
+// exchange is what went to and fro in a boot, a domain a pass, and what the sidecar logged.
+type exchange struct {
+	given, back []*Node
+	log         string
+}
+
 // throughThePasses boots one VMI with two sidecars: the recorder, then ours.
-func throughThePasses(t *testing.T, vmi *v1.VirtualMachineInstance, pod Pod, change func(*api.DomainSpec), table *passesTable) {
+func throughThePasses(t *testing.T, vmi *v1.VirtualMachineInstance, pod Pod, change func(*api.DomainSpec), table *passesTable) exchange {
 	wanted := allocate(t, vmi)
 	spec := converted(t, vmi, pod)
 	if change != nil {
@@ -119,9 +147,11 @@ func throughThePasses(t *testing.T, vmi *v1.VirtualMachineInstance, pod Pod, cha
 	if few, many := passesOf(vmi); len(replies) < few || len(replies) > many || len(recorder.Domains) != len(replies) {
 		t.Errorf("%d calls for %d passes, expected %d to %d", len(recorder.Domains), len(replies), few, many)
 	}
+	boot := exchange{log: program.Log()}
 	addresses, lost := map[string]string{}, 0
 	for pass, reply := range replies {
 		given, back := parsed(t, recorder.Domains[pass]), parsed(t, reply)
+		boot.given, boot.back = append(boot.given, given), append(boot.back, back)
 		checkDevices(t, pass+1, back, wanted, addresses, reply)
 		after := back.PassedThrough()
 		for host, device := range given.PassedThrough() {
@@ -139,7 +169,7 @@ func throughThePasses(t *testing.T, vmi *v1.VirtualMachineInstance, pod Pod, cha
 	table.lost += lost
 	if real.last == nil { // s390x is not defined
 		table.Row(vmi.Name, machine, len(replies), len(wanted), lost, "", "", list(addresses))
-		return
+		return boot
 	}
 	have := readBack(t)
 	moved := checkReadBack(t, have, withoutHook(t, vmi, withoutDevices(spec)), addresses)
@@ -150,6 +180,7 @@ func throughThePasses(t *testing.T, vmi *v1.VirtualMachineInstance, pod Pod, cha
 	}
 	ports := fmt.Sprintf("%d (%d)", free, before)
 	table.Row(vmi.Name, machine, len(replies), len(wanted), lost, moved, ports, list(addresses))
+	return boot
 }
 
 // checkDevices: all there, managed, with a legal alias, where they were in the first pass, and

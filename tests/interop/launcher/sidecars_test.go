@@ -119,7 +119,7 @@ func TestASidecarThatIsKilledAndComesBackIsUsedAgain(t *testing.T) {
 func TestARefusalStopsTheBootWithOurWords(t *testing.T) {
 	vmi := readVMI(t, filepath.Join(harness.Root(), gpuVMI))
 	allocate(t, vmi)
-	vmi.Annotations = map[string]string{"passthrough.launcher-hook.io/config": `slots: {gpu7: "0000:20:00.0"}`}
+	write(vmi, `slots: {gpu7: "0000:20:00.0"}`)
 	directory := harness.ShortDir(t)
 	ours(t, directory, "hook-sidecar-0")
 	_, err := boot(t, directory, 1, vmi)

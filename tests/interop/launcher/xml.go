@@ -107,11 +107,69 @@ func (n *Node) OtherAddresses() map[string]string {
 		if device.IsPassedThrough() || device.Attr("model") == "pcie-root-port" || address.Attr("type") != "pci" {
 			continue
 		}
-		kind := strings.Join([]string{device.Tag(), device.Attr("type"), device.Find("alias").Attr("name")}, " ")
+		kind := strings.Join([]string{device.Tag(), device.Attr("type"), device.Attr("model"), device.Find("alias").Attr("name")}, " ")
 		found[fmt.Sprintf("%s %d", kind, numbers[kind])] = address.PCI()
 		numbers[kind]++
 	}
 	return found
+}
+
+// Place is where a device is in a guest's NUMA topology.
+type Place struct {
+	Cell, BusNr string // of the expander bus
+	Slot        string // of the root port on it
+	Port        string // the root port's index
+}
+
+func (p Place) String() string {
+	if p.Port == "" {
+		return "no expander bus"
+	}
+	return fmt.Sprintf("cell %s, busNr %s, slot %s", p.Cell, p.BusNr, p.Slot)
+}
+
+// Places are those of the passed-through devices by host address; one that is not behind a root port
+// of an expander bus has the zero Place.
+func (n *Node) Places() map[string]Place {
+	controllers := map[int64]*Node{}
+	for _, device := range n.Find("devices").Children {
+		if device.Tag() == "controller" && device.Attr("type") == "pci" {
+			controllers[device.number("index")] = device
+		}
+	}
+	found := map[string]Place{}
+	for host, device := range n.PassedThrough() {
+		found[host] = Place{}
+		port := controllers[device.Find("address").number("bus")]
+		if port.Attr("model") != "pcie-root-port" {
+			continue
+		}
+		address := port.Find("address")
+		if bus := controllers[address.number("bus")]; bus.Attr("model") == "pcie-expander-bus" {
+			found[host] = Place{
+				strings.TrimSpace(bus.Find("target", "node").Text), bus.Find("target").Attr("busNr"),
+				fmt.Sprintf("%#02x", address.number("slot")), port.Attr("index"),
+			}
+		}
+	}
+	return found
+}
+
+// PCIControllers are a domain's, by index and model.
+func (n *Node) PCIControllers() []string {
+	var found []string
+	for _, device := range n.Find("devices").Children {
+		if device.Tag() == "controller" && device.Attr("type") == "pci" {
+			found = append(found, device.Attr("index")+" "+device.Attr("model"))
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+func (n *Node) number(name string) int64 {
+	value, _ := strconv.ParseInt(n.Attr(name), 0, 32)
+	return value
 }
 
 // FreePorts counts the root ports with nothing behind them: what is left for hotplug.
@@ -132,8 +190,11 @@ func (n *Node) FreePorts() int {
 	return free
 }
 
-// Lost is what a hook was given and has not given back. Passed-through devices may change, and a root
-// port may get the chassis and port that KubeVirt's read-back drops.
+// ports are the models whose chassis and port KubeVirt's read-back drops.
+var ports = []string{"pcie-root-port", "pcie-switch-downstream-port"}
+
+// Lost is what a hook was given and has not given back. Passed-through devices may change, and a port
+// may get its chassis and port again.
 func Lost(given, back *Node) []string {
 	kept := map[string]int{}
 	for _, element := range elements(back) {
@@ -178,8 +239,8 @@ func elements(domain *Node) []string {
 		for _, device := range child.Children {
 			switch {
 			case device.IsPassedThrough():
-			case device.Attr("model") == "pcie-root-port":
-				found = append(found, "root port "+device.Attr("index")+" at "+device.Find("address").PCI())
+			case slices.Contains(ports, device.Attr("model")):
+				found = append(found, device.Attr("model")+" "+device.Attr("index")+" at "+device.Find("address").PCI())
 			default:
 				found = append(found, device.Canonical())
 			}

@@ -22,7 +22,7 @@ OUT = REPOSITORY / "build/e2e"
 NEEDED = (
     "qemu-system-x86_64", "mmdebstrap", "cpio", "depmod", "modprobe", "xz", "apt-get", "dpkg-deb",
 )  # fmt: skip
-LIMIT_S = 600
+LIMIT_S = 1200
 
 EXIT_WRONG, EXIT_CANNOT, EXIT_TOO_SLOW = 1, 2, 75
 

@@ -116,7 +116,7 @@ class Libvirt:
         except TimeoutError:
             return parse_info_pci(self.virsh(f"qemu-monitor-command {name} --hmp 'info pci'"))
 
-    def wait_for_console(self, name: str, text: str, limit_s: float = 550) -> str:
+    def wait_for_console(self, name: str, text: str, limit_s: float = 1100) -> str:
         """Wait until a guest has printed this."""
         file = console_of(name)
         wait_until(

@@ -4,6 +4,9 @@ from lxml import etree
 
 _PARTS = ("domain", "bus", "slot", "function")
 
+_FIRST = 24
+"""Of the controllers that we make: from here on those of an earlier pass may be completed."""
+
 _MODELS = (
     "pcie-root-port",
     "pcie-expander-bus",
@@ -35,7 +38,7 @@ def canonical_without_ours(xml: bytes, original: bytes, rendered: bytes | None =
         index = controller.get("index", "")
         if index not in had:
             _drop(controller)
-        elif _number(index) in buses:
+        elif _number(index) in buses or _number(index) >= _FIRST:
             for target in controller.findall("./target"):
                 _drop(target)
             for address in controller.findall("./address"):
@@ -96,6 +99,7 @@ def _drop_hole(root: etree._Element, original: etree._Element) -> None:
             _drop(controller)
         for hole in controller.findall("./pcihole64"):
             _drop(hole)
+        controller.attrib.pop("model", None)  # the one there is, where it was not said
 
 
 def _drop_qemu(root: etree._Element, original: etree._Element) -> None:

@@ -14,7 +14,9 @@ from fuzz.target import CASES, EDITS, NAMES, REPOSITORY, edit, load_target
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ALONE, STOCK, TWO, ROOT_BUS, EIGHT, MDEV, GPU, PINNED, MOVING = range(9)  # and more
+ALONE, STOCK, TWO, ROOT_BUS, EIGHT, MDEV, GPU, PINNED, MOVING, MIRROR, NUMA, HOLE, OPTIONS = range(
+    13
+)
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +98,12 @@ PORT = (
 )
 AT_24 = "<address type='pci' domain='0x0000' bus='0x18' slot='0x00' function='0x0'{0}/>"
 
+EXPANDER = (
+    "<controller type='pci' index='24' model='pcie-expander-bus'><target busNr='{0}'>"
+    "<node>{1}</node></target>"
+    "<address type='pci' domain='0x0000' bus='0x00' slot='0x10' function='0x0'/></controller>"
+)
+
 FOUND: dict[str, tuple[int, bytes]] = {
     "line feeds that a regular expression looked at in every way": (ALONE, b"\n" * 40 + b"."),
     "text in a hostdev that came in": (ALONE, domain(hostdev("text"))),
@@ -139,6 +147,20 @@ FOUND: dict[str, tuple[int, bytes]] = {
     ),
     "a hostdev of a mode that there is not": (
         TWO, domain(hostdev().replace("'subsystem'", "'s'"), hostdev(bus="0xaf")),
+    ),
+    "a model of a mediated device that there is not": (
+        MDEV,
+        domain(
+            "<hostdev mode='subsystem' type='mdev' model='x'><source>"
+            "<address uuid='4b20d080-1b54-4048-85b3-a6a62d165c01'/></source></hostdev>"
+        ),
+    ),
+    "a bus number that there is not": (
+        TWO, domain(EXPANDER.format("661", "0"), hostdev()),
+    ),
+    "a NUMA cell that is no number": (TWO, domain(EXPANDER.format("254", "x"), hostdev())),
+    "a root bus without a model, and a size for it": (
+        HOLE, domain("<controller type='pci' index='0'/>", hostdev()),
     ),
     "multifunction on a machine that we do not lay out": (
         TWO,

@@ -53,7 +53,10 @@ def passed_hostdevs(root: Element) -> Iterator[Element]:
 def root_controllers(root: Element) -> Iterator[Element]:
     """The controller of the root bus; a domain before libvirt has seen it may have none."""
     for controller in root.iterfind("./devices/controller"):
-        if controller.get("type") == "pci" and controller.get("model") in ROOT_MODELS:
+        if controller.get("type") != "pci":
+            continue
+        of_index_0 = controller.get("model") is None and controller.get("index") == "0"
+        if of_index_0 or controller.get("model") in ROOT_MODELS:
             yield controller
 
 
@@ -169,13 +172,23 @@ def _read_controller(device: Element, address: PciAddress | None, place: str) ->
     target = device.find("./target")
     if target is None:
         return GuestController(index, device.get("model", ""), address)
-    return GuestController(
-        index,
-        device.get("model", ""),
-        address,
-        bus_nr=_number_or_none(target.get("busNr")),
-        node=_number_or_none(target.findtext("./node")),
-    )
+    model = device.get("model", "")
+    bus_nr, node = (_number_or_none(t) for t in (target.get("busNr"), target.findtext("./node")))
+    if model == "pcie-expander-bus":
+        # virDomainControllerDefParseXML, qemuValidateDomainDeviceDefControllerPCI
+        if target.get("busNr") is not None and bus_nr not in range(1, 255):
+            raise InputError(
+                f"{place}/target/@busNr",
+                f"{shorten(target.get('busNr'))} is no number from 1 to 254",
+                "write the bus number that the guest gives it",
+            )
+        if target.find("./node") is not None and node is None:
+            raise InputError(
+                f"{place}/target/node",
+                f"{shorten(target.findtext('./node'))} is no number",
+                "write the guest NUMA cell's",
+            )
+    return GuestController(index, model, address, bus_nr=bus_nr, node=node)
 
 
 def _number_or_none(text: str | None) -> int | None:

@@ -58,15 +58,16 @@ def put_hole(root: Element, devices: Element, hole: Hole, machine: Machine) -> I
     """
     kib = str(hole.size_bytes // KIB)
     controller = next(root_controllers(root), None)
+    model = ROOT_MODELS[0 if machine is Machine.I440FX else 1]
     if controller is None:
-        model = ROOT_MODELS[0 if machine is Machine.I440FX else 1]
         controller = etree.Element("controller", type="pci", index="0", model=model)
         etree.SubElement(controller, "pcihole64", unit="KiB").text = kib
         last = next(reversed(devices.findall("./controller")), None)
         yield insert(devices, controller, last)
         return
-    if controller.get("index") is None:  # libvirt's own default
-        controller.set("index", "0")
+    for name, default in (("index", "0"), ("model", model)):  # libvirt's own
+        if controller.get(name) is None:
+            controller.set(name, default)
     there = controller.find("./pcihole64")
     if there is None:
         wanted = etree.Element("pcihole64", unit="KiB")

@@ -144,10 +144,16 @@ def our_parts(element: Element, *, laid_out: bool = True) -> Element:
         for name, value in found.attrib.items():
             if names is None or name in names:
                 there.set(name, value)
+    target = copy.find("target")
+    if target is not None and element.get("model") != "pcie-expander-bus":
+        target.attrib.pop("busNr", None)
+        for node in target.findall("node"):
+            target.remove(node)
     if element.tag == "hostdev":
-        name = "managed" if element.get("type") == "pci" else "model"
-        if element.get(name) is not None:
-            copy.set(name, element.get(name, ""))
+        if element.get("type") != "pci":
+            copy.set("model", "vfio-pci")  # another one was there
+        elif element.get("managed") is not None:
+            copy.set("managed", element.get("managed", ""))
     return copy
 
 

@@ -239,7 +239,7 @@ def test_a_clock_that_jumps_keeps_nobody_waiting(
                 clock.set(jump)
                 (node.dev / "vfio/40").unlink()
                 kubelet.wait_for(
-                    lambda: kubelet.endpoints[RESOURCE].health()[GPUS[0]] == "Unhealthy"
+                    lambda: kubelet.endpoints[RESOURCE].health().get(GPUS[0]) == "Unhealthy"
                 )
                 (node.dev / "vfio/40").touch()
                 kubelet.wait_for(

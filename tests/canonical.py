@@ -106,8 +106,9 @@ def _drop_qemu(root: etree._Element, original: etree._Element) -> None:
     """What OVMF is told and the properties of our devices, if nobody said so before."""
     names = {"q": "http://libvirt.org/schemas/domain/qemu/1.0"}
     told = "./q:commandline/q:arg[starts-with(@value, 'name=opt/ovmf/X-PciMmio64Mb,')]"
-    if not original.xpath(told, namespaces=names):
-        for argument in root.xpath(told, namespaces=names):
+    there = {argument.get("value") for argument in original.xpath(told, namespaces=names)}
+    for argument in root.xpath(told, namespaces=names):
+        if argument.get("value") not in there:
             _drop(argument.getprevious())
             _drop(argument)
     properties = "./q:override/q:device/q:frontend/q:property"

@@ -162,6 +162,13 @@ FOUND: dict[str, tuple[int, bytes]] = {
     "a root bus without a model, and a size for it": (
         HOLE, domain("<controller type='pci' index='0'/>", hostdev()),
     ),
+    "a root bus without an index, which another has": (
+        HOLE,
+        domain(
+            "<controller type='pci' model='pcie-root'/>", "<controller type='pci' index='0'/>",
+            hostdev(),
+        ),
+    ),
     "multifunction on a machine that we do not lay out": (
         TWO,
         domain(

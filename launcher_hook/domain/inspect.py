@@ -133,6 +133,12 @@ def read_topology(
     for controller in unnumbered:
         # virDomainControllerFindUnusedIndex; 0 is the root's.
         is_root = controller.model in ROOT_MODELS
+        if is_root and 0 in controllers:
+            raise InputError(
+                f"{where}: controller",
+                f"the {controller.model} has no index, and 0, which is its own, is another's",
+                "number the other one from 1",
+            )
         index = 0 if is_root else next(unused)
         controllers[index] = replace(controller, index=index)
     root_bus = controllers.get(0)

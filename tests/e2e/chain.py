@@ -133,7 +133,7 @@ class Pod:
         """As virt-launcher for guestMappingPassthrough.
 
         Without vcpupin, for which there are no threads without KVM. Linux has one CPU, in cell 0:
-        emulated twice, a second one costs more time than it gives.
+        level 1's other processor is for the other cases.
         """
         cpus = 1 if self.linux else self.cells
         set_text(domain, "vcpu", str(cpus))

@@ -15,7 +15,7 @@ for link in /sys/bus/pci/devices/*; do
     echo "guest-pci $d ${vendor#0x}:${device#0x} node=$node path=${PWD#/sys/devices/}"
     if [ "$vendor$device" = 0x12340x11e8 ]; then
         # QEMU docs/specs/edu: what is written at 4 is read back inverted. Its memory is enabled in
-        # the command register: ACPI takes 20 s for the interrupt that `enable` would route.
+        # the command register: `enable` would have ACPI route an interrupt too, which takes long.
         echo -en '\002' | $B dd of=config bs=1 seek=4 conv=notrunc 2>/dev/null
         read -r bar _ <resource
         $B devmem $((bar + 4)) 32 0x12345678

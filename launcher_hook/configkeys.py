@@ -6,12 +6,16 @@ from typing import Any, get_args
 from launcher_hook.devicekeys import DEVICE_KEYS, check_devices
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.keys import Key, check_keys, check_mapping, choice, describe_keys, setting_of
-from launcher_hook.model import Companions, Layout, Managed, PciHole64, Settings
+from launcher_hook.model import (
+    MAX_HOLE_BYTES,
+    Companions,
+    Layout,
+    Managed,
+    PciHole64,
+    Settings,
+)
 from launcher_hook.pci import BDF_EXAMPLE, BDF_SCHEMA, PciAddress
-from launcher_hook.sizes import MIB, SIZE_SCHEMA, TIB, parse_size, round_up
-
-MAX_HOLE_BYTES = 16 * TIB
-"""OVMF takes no more (OvmfPkg/Library/PlatformInitLib/MemDetect.c)."""
+from launcher_hook.sizes import MIB, SIZE_SCHEMA, parse_size, round_up
 
 
 def check_values(values: Mapping[str, Any], where: str) -> Settings:

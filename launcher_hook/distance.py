@@ -66,7 +66,13 @@ def distance(one: Position, other: Position) -> Distance:
 def host_position(function: HostFunction) -> Position:
     """Where a function is on the node."""
     bridges = function.bridges or (function.address.with_function(0),)
-    return Position((bridges[0].domain, bridges[0].bus), function.numa_node, bridges)
+    return Position(function.host_bridge, function.numa_node, bridges)
+
+
+def name_host_bridge(root: tuple[int, int]) -> str:
+    """A host bridge as ``/sys/devices`` calls it: ``pci0000:15``."""
+    domain, bus = root
+    return f"pci{domain:04x}:{bus:02x}"
 
 
 def host_function(assignment: Assignment, facts: HostFacts) -> HostFunction | None:
@@ -92,8 +98,7 @@ def guest_positions(
     topology: GuestTopology,
 ) -> Mapping[str, Position | None]:
     """Where each device is in the guest, by alias; None where libvirt decides."""
-    by_index: dict[int, GuestController | PlannedController] = dict(topology.controllers)
-    by_index |= {controller.index: controller for controller in controllers}
+    by_index = topology.controllers_with(controllers)
     return {
         p.assignment.alias: None
         if p.guest_address is None

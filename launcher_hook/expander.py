@@ -91,7 +91,7 @@ def _places(bus: int) -> Iterator[PciAddress]:
 
 
 def _next_index(root_complex: RootComplex, room: GuestRoom) -> int:
-    index = room.next_index_behind()
+    index = room.next_index_off_root()
     if index is None:
         raise _too_many(root_complex, "controller index left: libvirt's highest is 255")
     return index

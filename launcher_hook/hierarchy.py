@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TypeVar
 
-from launcher_hook.distance import Position, host_function, host_position
+from launcher_hook.distance import Position, host_function, host_position, name_host_bridge
 from launcher_hook.errors import PlanError
 from launcher_hook.model import Assignment, GuestNuma, HostFacts, Settings
 from launcher_hook.numa import find_cell
@@ -149,8 +149,7 @@ def _host_complexes(located: Sequence[_Located], cells: _Cells) -> Iterator[Root
     for (root, node), within in _group(located, lambda position: (position.root, position.node)):
         by_port = _group(within, lambda position: position.bridges[0])
         ports = tuple(_root_port(below) for _, below in by_port)
-        domain, bus = root
-        yield RootComplex(cells[node], ports, f"host root complex pci{domain:04x}:{bus:02x}")
+        yield RootComplex(cells[node], ports, f"host root complex {name_host_bridge(root)}")
 
 
 def _root_port(below: Sequence[_Located]) -> Port:

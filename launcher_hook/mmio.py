@@ -15,16 +15,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher_hook.errors import HostError, InputError, PlanError
-from launcher_hook.model import GuestPlan, GuestTopology, Hole, Machine, PciHole64
+from launcher_hook.model import (
+    MAX_HOLE_BYTES,
+    GuestPlan,
+    GuestTopology,
+    Hole,
+    Machine,
+    PciHole64,
+)
 from launcher_hook.pci import PciAddress
-from launcher_hook.sizes import GIB, MIB, TIB, print_size, round_up
+from launcher_hook.sizes import GIB, MIB, print_size, round_up
 
 Bars = Mapping[PciAddress, tuple[int, ...] | None]
 """Sizes of the 64-bit BARs of host functions; None where they cannot be seen."""
 
 _BY_ITSELF = {Machine.Q35: 32 * GIB, Machine.I440FX: 2 * GIB}
 _OVMF_BY_ITSELF = 32 * GIB
-_LARGEST = 16 * TIB  # that OVMF takes
 
 _WINDOW_STEP = MIB  # of a bridge (PCI-to-PCI Bridge Architecture 1.2, 3.2.5.9)
 
@@ -109,10 +115,10 @@ def plan_hole(
     there = space.hole_bytes or 0
     if needed <= _BY_ITSELF[topology.machine] and (not there or there >= needed):
         return None, warnings
-    if needed > _LARGEST:
+    if needed > MAX_HOLE_BYTES:
         raise PlanError(
             "pciHole64",
-            f"the devices need {print_size(needed)}, and OVMF takes {print_size(_LARGEST)}",
+            f"the devices need {print_size(needed)}, and OVMF takes {print_size(MAX_HOLE_BYTES)}",
             "attach fewer devices",
         )
     hole, more = _told(max(needed, there), space, always=needed > _OVMF_BY_ITSELF)
@@ -126,8 +132,8 @@ def hole_for(plan: GuestPlan, topology: GuestTopology, bars: Bars) -> int:
         InputError: Nothing is known of the node.
         HostError: The node does not show a function's BARs.
     """
-    above = {index: c.address for index, c in topology.controllers.items()}
-    above |= {c.index: c.address for c in plan.controllers}
+    controllers = topology.controllers_with(plan.controllers)
+    above = {index: controller.address for index, controller in controllers.items()}
     blocks: defaultdict[int, list[_Block]] = defaultdict(list)
     for placement in plan.placements:
         address = placement.assignment.host_address

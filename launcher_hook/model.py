@@ -1,18 +1,25 @@
 """Frozen values that the layers hand to each other. No I/O, no XML, no decisions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
 from launcher_hook.pci import PciAddress
+from launcher_hook.sizes import TIB
 
 Layout = Literal["auto", "root-port", "root-bus", "numa", "mirror"]
+BY_NODE: tuple[Layout, ...] = ("numa", "mirror")
+"""The layouts that ask where devices are on the node."""
+
 Managed = Literal["yes", "no", "keep"]
 Companions = Literal["attach", "ignore"]
 OnOff = Literal["on", "off"]
 PciHole64 = Literal["off", "auto"] | int
 """``off`` writes nothing, ``auto`` is worked out from the devices' BARs, a number is bytes."""
+
+MAX_HOLE_BYTES = 16 * TIB
+"""OVMF takes no more (OvmfPkg/Library/PlatformInitLib/MemDetect.c)."""
 
 MOST_DEVICES = 1024
 """Passed through to one guest; 255 buses have room for less. It bounds time and memory."""
@@ -116,6 +123,19 @@ class HostFunction:
     def parent(self) -> PciAddress | None:
         """The bridge above; None on a root bus."""
         return self.bridges[-1] if self.bridges else None
+
+    @property
+    def host_bridge(self) -> tuple[int, int]:
+        """PCI domain and number of the root bus that it is on or below."""
+        top = self.bridges[0] if self.bridges else self.address
+        return (top.domain, top.bus)
+
+    @property
+    def ids(self) -> str | None:
+        """Vendor and device as lspci writes them, ``10de:1f08``; None where one is not known."""
+        if self.vendor_id is None or self.device_id is None:
+            return None
+        return f"{self.vendor_id:04x}:{self.device_id:04x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +264,11 @@ class Assignment:
         """The host function; None for a mediated device."""
         return self.source if isinstance(self.source, PciAddress) else None
 
+    @property
+    def is_unclaimed(self) -> bool:
+        """Whether it was allocated, and nobody asked for it: no entry, no hostdev, no companion."""
+        return self.name is None and self.present is None and not self.is_companion
+
 
 class Machine(Enum):
     """What a guest's machine type means for PCI."""
@@ -317,6 +342,12 @@ class GuestTopology:
     waiting_on_root: int
     ports_before_bridge: int | None = None
     numa: GuestNuma = field(default_factory=GuestNuma)
+
+    def controllers_with(
+        self, planned: Iterable["PlannedController"]
+    ) -> dict[int, "GuestController | PlannedController"]:
+        """Its controllers and those of a plan, which go before its own, by index."""
+        return {**self.controllers, **{controller.index: controller for controller in planned}}
 
 
 @dataclass(frozen=True, slots=True)

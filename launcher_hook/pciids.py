@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from launcher_hook.model import HostFunction
+
 # Debian's pci.ids and Fedora's hwdata.
 DEFAULT_PATHS = (Path("/usr/share/misc/pci.ids"), Path("/usr/share/hwdata/pci.ids"))
 
@@ -86,6 +88,12 @@ class PciNames:
     def device_name(self, vendor_id: int, device_id: int) -> str | None:
         """Such as ``TU106 [GeForce RTX 2060 Rev. A]`` for 0x10de, 0x1f08."""
         return self._find(f"\n{vendor_id:04x} ", f"\n\t{device_id:04x} ")
+
+    def function_name(self, function: HostFunction) -> str | None:
+        """As `device_name`, of a function; None also where its ids are not known."""
+        if function.vendor_id is None or function.device_id is None:
+            return None
+        return self.device_name(function.vendor_id, function.device_id)
 
     def class_name(self, class_code: int) -> str | None:
         """Such as ``VGA compatible controller`` for 0x030000: the subclass, or else the base class.

@@ -15,6 +15,7 @@ from launcher_hook.errors import InputError, PlanError
 from launcher_hook.expander import Built, build_complexes
 from launcher_hook.hierarchy import plan_hierarchy
 from launcher_hook.model import (
+    BY_NODE,
     Assignment,
     GuestPlan,
     GuestTopology,
@@ -90,7 +91,7 @@ def plan_guest(
     slots = list(_host_slots(assignments))
     built = Built()
     warnings: list[str] = []
-    if layout in ("numa", "mirror"):
+    if layout in BY_NODE:
         new = [slot for slot in slots if not any(a.alias in chosen for a in slot)]
         hierarchy = plan_hierarchy(new, settings, topology.numa, facts)
         warnings += hierarchy.warnings
@@ -160,7 +161,7 @@ def _left_to_libvirt(
         for assignment in assignments
     )
     lost = f"layout {settings.layout} is left to libvirt on machine {topology.machine_type!r}"
-    if settings.layout not in ("numa", "mirror"):
+    if settings.layout not in BY_NODE:
         return GuestPlan(tuple(placements), ())
     if settings.strict:
         raise PlanError("strict", lost, "give the VM machine type q35, or write strict: false")

@@ -19,12 +19,12 @@ from launcher_hook.domain.inspect import (
 from launcher_hook.errors import InputError
 from launcher_hook.host import Host
 from launcher_hook.model import (
+    BY_NODE,
     MOST_DEVICES,
     Allocation,
     GuestPlan,
     GuestTopology,
     HostFacts,
-    HostFunction,
     PresentHostdev,
     Settings,
 )
@@ -97,11 +97,9 @@ def render_domain(inputs: Inputs, schemas: SchemaSet, *, explain: bool = False) 
     root = tree.getroot()
     present = _read_present(root, inputs.where)
     decision = _decide(root, present, inputs)
-    before, printed = (
-        look_before(root, schemas, explain=explain),
-        print_domain(tree, inputs.domain_xml),
-    )
-    written = put_plan(root, decision.plan, present)
+    before = look_before(root, schemas, explain=explain)
+    printed = print_domain(tree, inputs.domain_xml)
+    written = put_plan(root, decision.plan, present, decision.topology.machine)
     check_options(written, decision.plan.options, schemas)
     warnings = check_written(written, before, root, schemas)
     xml = print_domain(tree, inputs.domain_xml)
@@ -151,8 +149,8 @@ def _decide(
     *,
     placing: bool = False,
 ) -> Decision:
-    places = inputs.settings.layout in ("numa", "mirror")
-    topology = read_topology(root, inputs.where, with_numa=places)
+    by_node = inputs.settings.layout in BY_NODE
+    topology = read_topology(root, inputs.where, with_numa=by_node)
     aliases = AliasBook(read_aliases(root))
     assigned = assign_devices(
         inputs.vmi.requests,
@@ -163,7 +161,7 @@ def _decide(
         frozenset(read_interface_sources(root, inputs.where)),
     )
     facts = inputs.host.facts(
-        (assignment.source for assignment in assigned), placing=places or placing
+        (assignment.source for assignment in assigned), placing=by_node or placing
     )
     assigned = add_companions(assigned, facts, inputs.settings, aliases)
     check_host(assigned, facts)
@@ -173,10 +171,9 @@ def _decide(
     if inputs.settings.pci_hole64 != "off":
         plan = _with_hole(plan, root, topology, inputs)
     for placement in plan.placements:
-        claimed = placement.assignment.name is not None or placement.assignment.present is not None
-        unclaimed = not claimed and not placement.assignment.is_companion
+        unclaimed = placement.assignment.is_unclaimed and inputs.vmi.requests
         log.log(
-            logging.WARNING if unclaimed and inputs.vmi.requests else logging.INFO,
+            logging.WARNING if unclaimed else logging.INFO,
             "%s %s at %s: %s; %s",
             placement.assignment.alias,
             placement.assignment.source,
@@ -201,20 +198,13 @@ def _with_options(
     from launcher_hook.options import resolve_options, take_for_vgpu
     from launcher_hook.pciids import load_names
 
-    names = load_names()
-
-    def name_of(function: HostFunction) -> str | None:
-        if function.vendor_id is None or function.device_id is None:
-            return None
-        return names.device_name(function.vendor_id, function.device_id)
-
     options, warnings = resolve_options(
         inputs.settings.devices,
         [placement.assignment for placement in plan.placements],
         facts,
         read_parts(root, present, inputs.where),
         inputs.rom_directories,
-        name_of,
+        load_names().function_name,
     )
     placements = tuple(
         replace(p, assignment=take_for_vgpu(p.assignment, options.get(p.assignment.alias)))

@@ -234,14 +234,14 @@ class GuestRoom:
 
     def next_expander_bus(self) -> tuple[int, PciAddress] | None:
         """Give the index of a new expander bus, and a slot of the root bus; None without room."""
-        index, slot = self._next_index(), next(self._slots_for_controllers(), None)
-        if index > MAX_BUS or slot is None:
+        slot = next(self._slots_for_controllers(), None)
+        index = None if slot is None else self.next_index_off_root()
+        if slot is None or index is None:
             return None
-        self._off_root.add(index)
         return index, self.take(PciAddress(0, 0, slot, 0))
 
-    def next_index_behind(self) -> int | None:
-        """Give the index of a new controller behind an expander bus; None when there is none."""
+    def next_index_off_root(self) -> int | None:
+        """Give the index of a new expander bus, or of what is behind one; None: there is none."""
         index = self._next_index()
         if index > MAX_BUS:
             return None

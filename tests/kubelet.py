@@ -259,6 +259,16 @@ def make_nodes(dev: Path, groups: Iterable[int] = (), cdevs: Iterable[str] = ())
 
 
 @contextmanager
+def waiting_kubelet() -> Iterator[Kubelet]:
+    """One that does not run yet, and whose directory is not there."""
+    scratch = Path(tempfile.mkdtemp(prefix="lh", dir="/tmp"))  # short: a socket's path
+    made = Kubelet(scratch / "k")
+    yield made
+    made.stop()
+    shutil.rmtree(scratch)
+
+
+@contextmanager
 def running_plugin(
     sysfs: Path,
     dev: Path | None,

@@ -2,13 +2,12 @@
 
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kubelet import CHECKPOINT, Kubelet, running_plugin
+from kubelet import CHECKPOINT, Kubelet, running_plugin, waiting_kubelet
 from pluginnode import GPUS, RESOURCE, SOCKET, Node, seeds_node
 
 from launcher_hook.deviceplugin.registration import BackOff
@@ -24,11 +23,8 @@ def node(tmp_path: Path) -> Node:
 @pytest.fixture
 def kubelet() -> Iterator[Kubelet]:
     """One that does not run yet, and whose directory is not there."""
-    scratch = Path(tempfile.mkdtemp(prefix="lh", dir="/tmp"))
-    made = Kubelet(scratch / "k")
-    yield made
-    made.stop()
-    shutil.rmtree(scratch)
+    with waiting_kubelet() as kubelet:
+        yield kubelet
 
 
 def test_kubelet_may_start_later_than_the_plugin(node: Node, kubelet: Kubelet) -> None:

@@ -16,12 +16,11 @@ from lxml import etree
 from nodes import Node
 
 from launcher_hook.env import parse_allocations
-from launcher_hook.model import Layout, Settings
+from launcher_hook.model import BY_NODE, Layout, Settings
 from launcher_hook.render import Inputs
 from launcher_hook.sysfs import HostTree
 
 LAYOUTS: tuple[Layout, ...] = ("root-port", "numa", "mirror")
-KEEPS_NODES = ("numa", "mirror")
 
 _NUMA = """
 <domain>
@@ -94,7 +93,7 @@ class Outcome:
             *self.other,
             *self.passes,
             *(self.distances if layout == "mirror" else ()),
-            *(self.nodes if layout in KEEPS_NODES else ()),
+            *(self.nodes if layout in BY_NODE else ()),
         ]
 
 

@@ -138,6 +138,6 @@ class _Choice:
 
 
 def _way(function: HostFunction) -> _Way:
-    top = function.bridges[0] if function.bridges else function.address
+    domain, bus = function.host_bridge
     numa = "?" if function.numa_node is None else str(function.numa_node)
-    return (numa, f"{top.domain:04x}:{top.bus:02x}", *map(str, function.bridges))
+    return (numa, f"{domain:04x}:{bus:02x}", *map(str, function.bridges))

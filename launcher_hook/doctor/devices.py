@@ -195,20 +195,12 @@ def bind_commands(functions: Sequence[HostFunction], or_none: bool = False) -> s
         f"for f in {addresses}; do echo vfio-pci > {device}/driver_override;{unbind} "
         "echo $f > /sys/bus/pci/drivers_probe; done"
     )
-    ids = sorted(
-        {
-            f"{f.vendor_id:04x}:{f.device_id:04x}"
-            for f in functions
-            if f.vendor_id is not None and f.device_id is not None
-        }
-    )
+    ids = sorted({f.ids for f in functions if f.ids is not None})
     boot = f"; for every boot add {','.join(ids)} to vfio-pci.ids= on the kernel command line"
     either = "to vfio-pci, or to no driver" if or_none else "to vfio-pci"
     return f"bind {either}: {now}{boot if ids else ''}"
 
 
 def _named(function: HostFunction) -> str:
-    ids = (function.vendor_id, function.device_id)
-    if None in ids:
-        return str(function.address)
-    return f"{function.address} ({function.vendor_id:04x}:{function.device_id:04x})"
+    address = str(function.address)
+    return address if function.ids is None else f"{address} ({function.ids})"

@@ -268,8 +268,7 @@ def _check_rendered(where: str, rendered: Rendered, asks: bool) -> Iterator[Find
         yield warn("domain", where, warning, "see launcher-hook plan")
     for placement in plan.placements:
         assignment = placement.assignment
-        claimed = assignment.name is not None or assignment.present is not None
-        if asks and not claimed and not assignment.is_companion:
+        if asks and assignment.is_unclaimed:
             yield warn(
                 "domain",
                 where,

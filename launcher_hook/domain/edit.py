@@ -11,7 +11,6 @@ from lxml import etree
 
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element
-from launcher_hook.domain.inspect import read_machine
 from launcher_hook.domain.layout import insert
 from launcher_hook.domain.options import add_options, put_hole
 from launcher_hook.domain.qemu import put_overrides, put_told_to_ovmf
@@ -34,6 +33,7 @@ def put_plan(
     root: Element,
     plan: GuestPlan,
     present: Sequence[tuple[Element, PresentHostdev]],
+    machine: Machine,
 ) -> tuple[Element, ...]:
     """Write every device and controller of a plan.
 
@@ -41,6 +41,7 @@ def put_plan(
         root: The domain; edited in place.
         plan: What is to stand there.
         present: The domain's hostdevs of ours and what was read from them.
+        machine: The guest's.
 
     Returns:
         The devices that are now ours: controllers, then hostdevs.
@@ -52,8 +53,8 @@ def put_plan(
         devices = insert(root, etree.Element("devices"), None)
     written = (
         *put_controllers(devices, plan),
-        *(put_hole(root, devices, plan.hole, read_machine(root)[0]) if plan.hole else ()),
-        *put_hostdevs(devices, plan, present),
+        *(put_hole(root, devices, plan.hole, machine) if plan.hole else ()),
+        *put_hostdevs(devices, plan, present, machine),
     )
     put_overrides(root, plan.options)
     if plan.hole is not None and plan.hole.tell_firmware:
@@ -65,12 +66,13 @@ def put_hostdevs(
     devices: Element,
     plan: GuestPlan,
     present: Sequence[tuple[Element, PresentHostdev]],
+    machine: Machine,
 ) -> Iterator[Element]:
     """Write ``<hostdev>``s, new ones behind the last that is there."""
     elements = {hostdev.source: element for element, hostdev in present}
     last = present[-1][0] if present else None
     # On a machine that we do not lay out, an address that is there stays as it is.
-    laid_out = read_machine(devices.getroottree().getroot())[0] is not Machine.OTHER
+    laid_out = machine is not Machine.OTHER
     for placement in plan.placements:
         adopted = elements.get(placement.assignment.source)
         wanted = _hostdev(placement, adopted)

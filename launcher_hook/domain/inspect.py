@@ -28,13 +28,13 @@ _VIRT_ARCHITECTURES = ("aarch64", "armv7l", "riscv64", "loongarch64")
 ROOT_MODELS = ("pci-root", "pcie-root")
 """Of the controllers that libvirt takes a pcihole64 from (conf/domain_conf.c)."""
 
-
-# qemuValidateDomainDeviceDefControllerPCI: index 0 is the machine's own, and only that.
-_ROOT_BUSES = {
+ROOT_BUSES = {
     Machine.Q35: "pcie-root",
     Machine.VIRT: "pcie-root",
     Machine.I440FX: "pci-root",
 }
+"""The model of index 0, which is the machine's own, and only that
+(qemuValidateDomainDeviceDefControllerPCI)."""
 
 
 def passed_hostdevs(root: Element) -> Iterator[Element]:
@@ -144,12 +144,12 @@ def read_topology(
     root_bus = controllers.get(0)
     if root_bus is not None and root_bus.model not in (
         "",
-        _ROOT_BUSES.get(machine, root_bus.model),
+        ROOT_BUSES.get(machine, root_bus.model),
     ):
         raise InputError(
             f"{where}: controller",
             f"the PCI controller of index 0 is a {shorten(root_bus.model)}",
-            f"number it from 1: 0 is the {_ROOT_BUSES[machine]} of the machine itself",
+            f"number it from 1: 0 is the {ROOT_BUSES[machine]} of the machine itself",
         )
     demand = read_demand(devices, machine) if devices is not None else Demand(0, 0, None)
     return GuestTopology(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from lxml import etree
 
 from launcher_hook.domain.document import Element
-from launcher_hook.domain.inspect import ROOT_MODELS, root_controllers
+from launcher_hook.domain.inspect import ROOT_BUSES, root_controllers
 from launcher_hook.domain.layout import insert
 from launcher_hook.model import DeviceOptions, Hole, Machine
 from launcher_hook.sizes import KIB, scale
@@ -58,7 +58,7 @@ def put_hole(root: Element, devices: Element, hole: Hole, machine: Machine) -> I
     """
     kib = str(hole.size_bytes // KIB)
     controller = next(root_controllers(root), None)
-    model = ROOT_MODELS[0 if machine is Machine.I440FX else 1]
+    model = ROOT_BUSES[machine]
     if controller is None:
         controller = etree.Element("controller", type="pci", index="0", model=model)
         etree.SubElement(controller, "pcihole64", unit="KiB").text = kib

@@ -43,10 +43,7 @@ def class_name(function: HostFunction | None, names: PciNames) -> str | None:
 
 def device_name(function: HostFunction | None, names: PciNames) -> str | None:
     """What pci.ids calls it, or else its two ids."""
-    if function is None or function.vendor_id is None or function.device_id is None:
-        return None
-    ids = f"{function.vendor_id:04x}:{function.device_id:04x}"
-    return names.device_name(function.vendor_id, function.device_id) or ids
+    return None if function is None else names.function_name(function) or function.ids
 
 
 def describe_function(function: HostFunction | None, names: PciNames) -> str:

@@ -46,8 +46,7 @@ def guest_zones(decision: Decision, hues: Mapping[int, int | None]) -> tuple[Zon
 
 def _guest_spots(decision: Decision) -> Iterator[Spot]:
     plan, topology = decision.plan, decision.topology
-    controllers: dict[int, GuestController | PlannedController] = dict(topology.controllers)
-    controllers |= {c.index: c for c in plan.controllers}
+    controllers = topology.controllers_with(plan.controllers)
     at = {c.address: c for c in controllers.values() if c.address is not None}
     positions = guest_positions(plan.placements, plan.controllers, topology)
     for number, placement in enumerate(plan.placements):

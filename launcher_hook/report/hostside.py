@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from launcher_hook.distance import host_function
+from launcher_hook.distance import host_function, name_host_bridge
 from launcher_hook.model import HostFacts, HostFunction
 from launcher_hook.pci import PciAddress
 from launcher_hook.pciids import PciNames
@@ -72,8 +72,7 @@ def _unknown_zone(facts: HostFacts) -> Step:
 
 def _host_spot(function: HostFunction, leaf: Leaf, short: bool, *more: Step) -> Spot:
     bridges = tuple(_step(bridge, short) for bridge in function.bridges)
-    top = function.bridges[0] if function.bridges else function.address
-    root = Step((top.domain, top.bus), f"pci{top.domain:04x}:{top.bus:02x}", "root complex")
+    root = Step(function.host_bridge, name_host_bridge(function.host_bridge), "root complex")
     node = function.numa_node
     zone = Step((_LAST,), "no NUMA node") if node is None else Step((node,), f"NUMA node {node}")
     return Spot(zone, root, (*bridges, *more), order_of(function.address), leaf)

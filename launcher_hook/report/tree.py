@@ -84,8 +84,7 @@ def _host_text(head: str, leaf: Leaf) -> str:
 def _guest_lines(decision: Decision, names: PciNames, *, with_details: bool) -> Iterator[str]:
     topology = decision.topology
     texts = dict(topology.taken)
-    controllers: list[GuestController | PlannedController] = [*topology.controllers.values()]
-    controllers += decision.plan.controllers
+    controllers = topology.controllers_with(decision.plan.controllers).values()
     buses = {c.address: (c.index, _bus_name(c)) for c in controllers if c.address is not None}
     texts |= dict.fromkeys(buses, "")
     for placement in decision.plan.placements:

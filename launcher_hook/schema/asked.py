@@ -21,15 +21,18 @@ def check_options(
     Raises:
         PlanError: The schema has no such thing.
     """
+    if not options:
+        return
     for element in written:
-        asked = options.get(alias_of(element) or "") if options else None
+        alias = alias_of(element) or ""
+        asked = options.get(alias)
         if asked is None or element.tag != "hostdev":
             continue
         copy = our_parts(element)
         add_options(copy, asked)
         for fault in schemas.fragment_faults(copy, "hostdev"):
             raise PlanError(
-                f"devices.{alias_of(element)}.{key_at(fault.path)}",
+                f"devices.{alias}.{key_at(fault.path)}",
                 f"{schemas.name} does not know it: {fault.what}",
                 "take it out, or check against the launcher's own libvirt (--schema-version) if "
                 "that is a newer one",

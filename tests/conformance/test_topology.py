@@ -7,9 +7,9 @@ import pytest
 from libvirt_driver import LibvirtDriver
 from nodes import Node, nodes
 from tables import write_table
-from topology_trials import KEEPS_NODES, LAYOUTS, try_topology
+from topology_trials import LAYOUTS, try_topology
 
-from launcher_hook.model import Layout
+from launcher_hook.model import BY_NODE, Layout
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def test_a_layout_keeps_what_it_promises(
             outcome.controllers,
             "no" if outcome.refused else "yes",
             _say(outcome.distances, promised=layout == "mirror"),
-            _say(outcome.nodes, promised=layout in KEEPS_NODES),
+            _say(outcome.nodes, promised=layout in BY_NODE),
             _say(outcome.other, promised=True),
             _say(outcome.passes, promised=True),
         ]

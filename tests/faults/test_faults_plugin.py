@@ -1,11 +1,8 @@
 """kill -9, full and read-only disks, clocks, signals, a slow /sys, many calls: device plugin."""
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +13,9 @@ import grpc
 import pytest
 from clocks import fake_clock
 from hosttree import device_directory
-from kubelet import COMMAND, WAIT_S, Kubelet, Plugin
+from kubelet import COMMAND, WAIT_S, Kubelet, Plugin, waiting_kubelet
 from pluginnode import GPUS, RESOURCE, SOCKET, VARIABLE, Node, seeds_node
+from signalstorm import storm_of_signals
 from slowfiles import holding
 from smalldisk import small_disk
 
@@ -34,12 +32,9 @@ def node(tmp_path: Path) -> Node:
 @pytest.fixture
 def kubelet() -> Iterator[Kubelet]:
     """One that does not run yet."""
-    scratch = Path(tempfile.mkdtemp(prefix="lh", dir="/tmp"))
-    made = Kubelet(scratch / "k")
-    made.directory.mkdir()
-    yield made
-    made.stop()
-    shutil.rmtree(scratch)
+    with waiting_kubelet() as kubelet:
+        kubelet.directory.mkdir()
+        yield kubelet
 
 
 def kill(plugin: Plugin) -> None:
@@ -255,24 +250,12 @@ def test_a_clock_that_jumps_keeps_nobody_waiting(
 def test_a_storm_of_signals_costs_no_registration(
     node: Node, kubelet: Kubelet, withstood: Note
 ) -> None:
-    over = threading.Event()
     kubelet.start()
     with node.plugin("--rescan", "50ms", kubelet=kubelet) as plugin:
-
-        def storm() -> None:
-            while not over.is_set():
-                for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGWINCH, signal.SIGURG):
-                    os.kill(plugin.pid, number)
-
-        thread = threading.Thread(target=storm)
-        thread.start()
-        try:
+        with storm_of_signals(plugin.pid):
             for _ in range(5):
                 check_whole(kubelet)
                 kubelet.restart()
-        finally:
-            over.set()
-            thread.join()
         check_whole(kubelet)
         plugin.process.terminate()
         assert plugin.process.wait(WAIT_S) == 0

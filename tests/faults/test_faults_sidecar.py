@@ -19,6 +19,7 @@ from clocks import fake_clock
 from fuzz.server import MOST_BYTES, image_environment
 from hosttree import build_host_tree, device_directory, gpu
 from launcher import COMMAND, START_S, Launcher, Sidecar, ask_define, running_sidecar
+from signalstorm import storm_of_signals
 from slowfiles import holding
 from smalldisk import small_disk
 
@@ -231,21 +232,9 @@ def test_a_machine_just_up_or_up_for_30_years_is_one_like_any_other(
 
 
 def test_a_storm_of_signals_costs_no_answer(withstood: Note) -> None:
-    over = threading.Event()
     with running_sidecar(*NO_SYSFS) as sidecar:
-
-        def storm() -> None:
-            while not over.is_set():
-                for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGWINCH, signal.SIGURG):
-                    os.kill(sidecar.pid, number)
-
-        thread = threading.Thread(target=storm)
-        thread.start()
-        try:
+        with storm_of_signals(sidecar.pid):
             answers = [sidecar.define(DOMAIN, VMI) for _ in range(30)]
-        finally:
-            over.set()
-            thread.join()
         assert answers == [EXPECTED] * 30
         assert sidecar.terminate() == 0
     withstood(

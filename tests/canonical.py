@@ -84,7 +84,8 @@ def _number(text: str | None) -> int:
 
 
 def _ports(root: etree._Element) -> list[etree._Element]:
-    return [c for c in root.iterfind("./devices/controller") if c.get("model") in _MODELS]
+    controllers = root.iterfind("./devices/controller[@type='pci']")
+    return [c for c in controllers if c.get("model") in _MODELS]
 
 
 def _port_indexes(root: etree._Element) -> set[str | None]:
@@ -93,13 +94,19 @@ def _port_indexes(root: etree._Element) -> set[str | None]:
 
 def _drop_hole(root: etree._Element, original: etree._Element) -> None:
     """The root bus's controller, if there was none, or its hole, which may be widened."""
-    path = "./devices/controller[@index='0'][@type='pci']"
-    for controller in root.findall(path):
-        if original.find(path) is None:
+    for controller in _root_buses(root):
+        if not _root_buses(original):
             _drop(controller)
         for hole in controller.findall("./pcihole64"):
             _drop(hole)
-        controller.attrib.pop("model", None)  # the one there is, where it was not said
+        for name in ("index", "model"):  # those that there are, where it was not said
+            controller.attrib.pop(name, None)
+
+
+def _root_buses(root: etree._Element) -> list[etree._Element]:
+    controllers = root.findall("./devices/controller[@type='pci']")
+    models = ("pci-root", "pcie-root")
+    return [c for c in controllers if c.get("index") == "0" or c.get("model") in models]
 
 
 def _drop_qemu(root: etree._Element, original: etree._Element) -> None:

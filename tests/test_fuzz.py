@@ -169,6 +169,9 @@ FOUND: dict[str, tuple[int, bytes]] = {
             hostdev(),
         ),
     ),
+    "two guest addresses in one hostdev": (
+        ROOT_BUS, domain(hostdev(AT_24.format(" multifunction='on'"), AT_9)),
+    ),
     "multifunction on a machine that we do not lay out": (
         TWO,
         domain(

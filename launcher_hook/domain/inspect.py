@@ -67,6 +67,9 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         InputError: Its source is missing or is not an address.
     """
     place = f"{where}:{hostdev.sourceline}: hostdev"
+    for tag in ("source", "alias", "address"):
+        if len(hostdev.findall(tag)) > 1:
+            raise InputError(place, f"it has more than one <{tag}>", "keep the one that counts")
     source = hostdev.find("./source/address")
     if source is None or not set(source.keys()) - {"type"}:
         raise InputError(

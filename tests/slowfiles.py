@@ -5,6 +5,7 @@ fanotify(7) asks us before each opening in a directory; as root, as CI is.
 
 import ctypes
 import os
+import select
 import struct
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ class Held:
     def __init__(self, pid: int | None, fanotify: int) -> None:
         self._pid = pid
         self._fanotify = fanotify
+        self._end = os.eventfd(0)
         self._lock = threading.Lock()
         self._waiting: list[int] | None = []
         self.asked = threading.Event()
@@ -44,17 +46,24 @@ class Held:
         assert self.asked.wait(WAIT_S), "nobody has opened anything"
 
     def watch(self) -> None:
-        """Answer the kernel; the thread's."""
-        while True:
-            try:
-                data = os.read(self._fanotify, 4096)
-            except OSError:
-                return
+        """Answer the kernel until ``end``; the thread's."""
+        while self._end not in select.select([self._fanotify, self._end], [], [])[0]:
+            data = os.read(self._fanotify, 4096)
             for start in range(0, len(data), _EVENT.size):
                 *_, file, pid = _EVENT.unpack_from(data, start)
-                if file < 0:
-                    return
                 self._take(file, pid)
+
+    def end(self, watcher: threading.Thread) -> None:
+        """Let all go on and stop watching.
+
+        Only then is the number of the descriptor free: who still read it would take the bytes of
+        whatever the process opens next.
+        """
+        self.release()
+        os.eventfd_write(self._end, 1)
+        watcher.join()
+        os.close(self._end)
+        os.close(self._fanotify)  # the kernel lets everybody go
 
     def _take(self, file: int, pid: int) -> None:
         with self._lock:
@@ -95,5 +104,4 @@ def holding(*directories: Path, pid: int | None = None) -> Iterator[Held]:
                 raise OSError(ctypes.get_errno(), f"fanotify_mark: {directory}")
         yield held
     finally:
-        held.release()
-        os.close(fanotify)  # the kernel lets everybody go
+        held.end(thread)

@@ -235,6 +235,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
                 env=arguments.env,
                 config=_read_config(arguments),
                 set=arguments.set,
+                rom_directories=_read_rom_directories(arguments),
                 schema_version=arguments.schema_version,
             )
         )
@@ -355,9 +356,9 @@ def _read_settings(arguments: argparse.Namespace, vmi: Vmi) -> Settings:
 
 
 def _read_rom_directories(arguments: argparse.Namespace) -> tuple[str, ...]:
-    from launcher_hook.rompath import check_directory
+    from launcher_hook.rompath import check_directories
 
-    return tuple(check_directory(name, f"--rom-dir {name}") for name in arguments.rom_dir)
+    return check_directories(arguments.rom_dir)
 
 
 def _read_config(arguments: argparse.Namespace) -> tuple[str, bytes] | None:

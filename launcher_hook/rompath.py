@@ -15,19 +15,20 @@ from launcher_hook.errors import InputError, shorten
 _LONGEST = 4095  # PATH_MAX less its NUL
 
 
-def check_directory(directory: str, where: str) -> str:
-    """Check a directory that the deployment allows; give it.
+def check_directories(directories: Sequence[str]) -> tuple[str, ...]:
+    """Check what ``--rom-dir`` allows; give it.
 
     Raises:
-        InputError: It is not absolute, not plain, or all there is.
+        InputError: A directory is not absolute, not plain, or all there is.
     """
-    if _is_plain(directory) and directory != "/":
-        return directory
-    raise InputError(
-        where,
-        f"{shorten(directory)} is no directory to be allowed",
-        "write an absolute path without . and .., e.g. /var/run/roms",
-    )
+    for directory in directories:
+        if not _is_plain(directory) or directory == "/":
+            raise InputError(
+                f"--rom-dir {directory}",
+                f"{shorten(directory)} is no directory to be allowed",
+                "write an absolute path without . and .., e.g. /var/run/roms",
+            )
+    return tuple(directories)
 
 
 def check_rom_file(path: str, allowed: Sequence[str], where: str) -> None:

@@ -104,7 +104,7 @@ class HostTree(Host):
             if vendors is not None and vendor is not None and vendor not in vendors:
                 others.add(name)
                 continue
-            address = _parse_address(name)
+            address = _parse_name(name)
             if address is not None:
                 read.append(_read_function(devices, address, vendor))
         groups = {function.iommu_group for function in read if function is not None}
@@ -277,8 +277,14 @@ def _parse_address(bdf: str) -> PciAddress | None:
         return None
 
 
+def _parse_name(name: str) -> PciAddress | None:
+    """The function of this name in a directory; there is one only as the kernel writes it."""
+    address = _parse_address(name)
+    return address if str(address) == name else None
+
+
 def _parse_addresses(names: Iterable[str]) -> Iterable[PciAddress]:
-    return (address for address in map(_parse_address, names) if address is not None)
+    return (address for address in map(_parse_name, names) if address is not None)
 
 
 def _exists(path: str) -> bool | None:

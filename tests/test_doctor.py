@@ -253,6 +253,7 @@ def test_a_configuration_annotation_that_the_hook_refuses_is_an_error(
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
         (["--set", "layout=x"], "'x' is not allowed"),
         (["--env", "PCI_RESOURCE_X=1"], "'1' is not a PCI address"),
+        (["--rom-dir", "roms"], "'roms' is no directory to be allowed"),
         (["serve"], "'serve' is in the image's entry point already"),
         (["--help"], "they ask for help"),
     ],
@@ -278,6 +279,20 @@ def test_a_domain_is_rendered_with_what_the_vm_and_its_sidecar_say(
     _, findings = doctor("--vmi", manifest, "--domain", DOMAIN, "--env-file", ENV,
                          "--set", "layout=root-port")  # fmt: skip
     assert "0000:86:00.0 at 0000:18:00.0" in of(findings, "domain")[0]["what"]
+
+
+def test_a_rom_file_is_where_the_sidecar_or_the_command_line_allows_it(
+    doctor: Any, tmp_path: Path
+) -> None:
+    rom = "devices: {gpu0: {rom: {file: /opt/roms/a.rom}}}"
+    inputs = ["--domain", DOMAIN, "--env-file", ENV, "--vmi"]
+    manifest = vmi(tmp_path / "vmi.yaml", sidecars=SIDECARS, config=rom)
+    status, findings = doctor(*inputs, manifest)
+    assert status == 1
+    assert "is in no directory that this deployment allows" in of(findings, "domain")[0]["what"]
+    assert doctor(*inputs, manifest, "--rom-dir", "/opt/roms")[0] == 0
+    allowed = json.dumps([{"image": "launcher-hook:1", "args": ["--rom-dir", "/opt/roms"]}])
+    assert doctor(*inputs, vmi(manifest, sidecars=allowed, config=rom))[0] == 0
 
 
 def test_a_function_that_the_node_lacks_is_an_error_of_the_domain(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher_hook.errors import InputError
-from launcher_hook.rompath import check_directory, check_rom_file
+from launcher_hook.rompath import check_directories, check_rom_file
 
 ROMS = ("/var/run/roms", "/srv/more")
 
@@ -93,8 +93,8 @@ def test_an_allowed_directory_may_be_a_link_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("directory", ["", "roms", "/", "/var/../etc", "/roms/", "//roms", "/a\nb"])
 def test_a_directory_to_be_allowed_is_plain_and_not_everything(directory: str) -> None:
     with pytest.raises(InputError, match="is no directory to be allowed; write an absolute path"):
-        check_directory(directory, "--rom-dir")
+        check_directories(["/var/run/roms", directory])
 
 
 def test_a_plain_directory_is_given_back() -> None:
-    assert check_directory("/var/run/roms", "w") == "/var/run/roms"
+    assert check_directories(["/var/run/roms", "/opt"]) == ("/var/run/roms", "/opt")

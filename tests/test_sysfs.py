@@ -238,6 +238,15 @@ def test_names_that_are_no_addresses_are_left_out(root: Path) -> None:
     assert tree.addresses() == (PORT, *(GPU.with_function(n) for n in range(4)))
 
 
+def test_a_function_is_there_once_by_the_name_that_the_kernel_gives_it(root: Path) -> None:
+    for name in (f"0000{GPU}", "10000:81:00.0", "0000:8A:00.0"):
+        (root / "bus/pci/devices" / name).mkdir()
+    vmd = PciAddress.parse("10000:81:00.0")
+    tree = HostTree(root)
+    assert tree.addresses() == (PORT, *(GPU.with_function(n) for n in range(4)), vmd)
+    assert tuple(function.address for function in tree.functions()) == tree.addresses()
+
+
 def test_a_function_whose_directory_is_missing_is_there_but_nothing_more_is_known(
     root: Path, gpu_directory: Path
 ) -> None:

@@ -34,6 +34,7 @@ from launcher_hook.files import read_file
 from launcher_hook.host import Host
 from launcher_hook.model import Settings
 from launcher_hook.render import Inputs, render_domain
+from launcher_hook.rompath import check_directories
 from launcher_hook.schema import load_schemas
 from launcher_hook.snapshot import HostSnapshot, open_host, open_nodes
 from launcher_hook.sysfs import HostTree
@@ -72,6 +73,7 @@ class Sources:
     env: Sequence[str] = ()
     config: tuple[str, bytes] | None = None
     set: Sequence[str] = ()
+    rom_directories: Sequence[str] = ()
     schema_version: str | None = None
 
 
@@ -274,6 +276,7 @@ def check_arguments(words: Sequence[str]) -> str | None:
         return options
     try:
         read_settings(None, None, options.set)
+        check_directories(options.rom_dir)
         parse_allocations(dict(parse_assignment(text, f"--env {text}") for text in options.env))
     except InputError as error:
         return str(error)
@@ -320,6 +323,7 @@ def _try_domain(
         return Domain(where)  # what the VM says is a finding of its own
     told = _sidecar_options(vm)
     env = [*([] if told is None else told.env), *sources.env]
+    rom_directories = [*([] if told is None else told.rom_dir), *sources.rom_directories]
     variables = dict(parse_assignment(text, f"--env {text}") for text in env)
     environment = merge_environments([sources.environment or {}, variables])
     try:
@@ -330,6 +334,7 @@ def _try_domain(
             allocations=parse_allocations(environment),
             host=host,
             settings=settings,
+            rom_directories=rom_directories,
         )
         return Domain(where, render_domain(inputs, schemas))
     except HookError as error:

@@ -113,9 +113,9 @@ def _drop_qemu(root: etree._Element, original: etree._Element) -> None:
     """What OVMF is told and the properties of our devices, if nobody said so before."""
     names = {"q": "http://libvirt.org/schemas/domain/qemu/1.0"}
     told = "./q:commandline/q:arg[starts-with(@value, 'name=opt/ovmf/X-PciMmio64Mb,')]"
-    there = {argument.get("value") for argument in original.xpath(told, namespaces=names)}
+    there = {_with_option(argument) for argument in original.xpath(told, namespaces=names)}
     for argument in root.xpath(told, namespaces=names):
-        if argument.get("value") not in there:
+        if _with_option(argument) not in there:
             _drop(argument.getprevious())
             _drop(argument)
     properties = "./q:override/q:device/q:frontend/q:property"
@@ -128,6 +128,11 @@ def _drop_qemu(root: etree._Element, original: etree._Element) -> None:
         for element in root.findall(path, names):
             if not len(element):
                 _drop(element)
+
+
+def _with_option(argument: etree._Element) -> tuple[str | None, str | None]:
+    option = argument.getprevious()
+    return None if option is None else option.get("value"), argument.get("value")
 
 
 def _drop(element: etree._Element) -> None:

@@ -104,6 +104,17 @@ EXPANDER = (
     "<address type='pci' domain='0x0000' bus='0x00' slot='0x10' function='0x0'/></controller>"
 )
 
+WIDE_HOLE = (
+    "<controller type='pci' index='0' model='pcie-root'>"
+    "<pcihole64 unit='KiB'>268435456</pcihole64></controller>"
+)
+TOLD_OTHERWISE = (
+    b"<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader></os>"
+    b"<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+    b"<qemu:arg value='-fw'/><qemu:arg value='name=opt/ovmf/X-PciMmio64Mb,string=262144'/>"
+    b"</qemu:commandline>"
+)
+
 FOUND: dict[str, tuple[int, bytes]] = {
     "line feeds that a regular expression looked at in every way": (ALONE, b"\n" * 40 + b"."),
     "text in a hostdev that came in": (ALONE, domain(hostdev("text"))),
@@ -168,6 +179,9 @@ FOUND: dict[str, tuple[int, bytes]] = {
             "<controller type='pci' model='pcie-root'/>", "<controller type='pci' index='0'/>",
             hostdev(),
         ),
+    ),
+    "an argument for OVMF behind another option, beside ours": (
+        HOLE, TOLD_OTHERWISE.join(domain(WIDE_HOLE, hostdev()).split(b"</os>", 1)),
     ),
     "two guest addresses in one hostdev": (
         ROOT_BUS, domain(hostdev(AT_24.format(" multifunction='on'"), AT_9)),

@@ -26,11 +26,7 @@ from launcher_hook.report.tree import print_tree
 
 REPOSITORY = Path(__file__).parent.parent
 README = REPOSITORY / "README.md"
-_TABLE = re.compile(r"(<!-- configuration: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
-
-_OPTIONS = re.compile(r"(<!-- options: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
-
-_SELECTORS = re.compile(r"(<!-- selectors: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+DEVICE_PLUGIN = REPOSITORY / "launcher_hook/deviceplugin/README.md"
 
 
 def selector_table() -> str:
@@ -53,8 +49,6 @@ def option_table() -> str:
         lines.append(f"| `{name}` | {key.values} | {key.meaning} |")
     return "\n".join(lines) + "\n"
 
-
-_COMPATIBILITY = re.compile(r"(<!-- compatibility: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
 
 QEMU_OF = {"bookworm": "7.2", "trixie": "10.0"}
 """Debian's QEMU beside its libvirt; a machine that has one is asked below."""
@@ -138,15 +132,47 @@ def test_the_machines_qemu_is_the_one_of_the_table() -> None:
     assert f"version {QEMU_OF[suite[1]]}." in said
 
 
-def test_the_tables_are_made_from_what_they_are_about(update_expected: bool) -> None:
-    text = README.read_text()
-    wanted = _TABLE.sub(lambda match: match[1] + configuration_table() + match[2], text)
-    wanted = _OPTIONS.sub(lambda match: match[1] + option_table() + match[2], wanted)
-    wanted = _SELECTORS.sub(lambda match: match[1] + selector_table() + match[2], wanted)
-    wanted = _COMPATIBILITY.sub(lambda match: match[1] + compatibility_table() + match[2], wanted)
+TABLES = {
+    "configuration": (README, configuration_table),
+    "options": (README, option_table),
+    "selectors": (DEVICE_PLUGIN, selector_table),
+    "compatibility": (README, compatibility_table),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_made_from_what_it_is_about(name: str, update_expected: bool) -> None:
+    path, make_table = TABLES[name]
+    mark = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+    wanted, count = mark.subn(lambda match: match[1] + make_table() + match[2], path.read_text())
+    assert count == 1
     if update_expected:
-        README.write_text(wanted)
-    assert README.read_text() == wanted
+        path.write_text(wanted)
+    assert path.read_text() == wanted
+
+
+def test_every_link_to_a_file_of_ours_leads_to_one() -> None:
+    links = re.compile(r"\[[^]]*\]\(([^)#:]*)(#[^)]*)?\)")
+    for path in documents():
+        for file, anchor in links.findall(path.read_text()):
+            target = (path.parent / file) if file else path
+            assert target.exists(), f"{path}: {file}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                assert anchor[1:] in map(anchor_of, headings), f"{path}: {file}{anchor}"
+
+
+def documents() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return [REPOSITORY / name for name in listed.split("\0") if name]
+
+
+def anchor_of(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def test_the_overlay_of_the_five_minutes_fits_the_base() -> None:

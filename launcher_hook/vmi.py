@@ -14,8 +14,9 @@ from launcher_hook.model import MOST_DEVICES, DeviceRequest
 
 CONFIG_ANNOTATION = "passthrough.launcher-hook.io/config"
 
-MAX_VMI_BYTES = 1024 * 1024
-"""Large ones have 50 KB, and etcd takes 1.5 MB; a wide character makes each byte four in memory."""
+MAX_VMI_BYTES = 512 * 1024
+"""Large ones have 50 KB, annotations 256 KiB at most (Kubernetes' TotalAnnotationSizeLimitB), and
+a wide character makes each byte four in memory."""
 
 MOST_VALUES = 50_000
 """In JSON, counted by what separates them: an empty list is 2 bytes of text and 64 of memory."""

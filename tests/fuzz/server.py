@@ -142,6 +142,10 @@ def giants() -> Iterator[tuple[str, bytes, bytes]]:
         1,
     )
     yield "annotation of lists", DOMAIN, nested
+    remark = b'"# ' + "\U0001f600".encode() + b"x" * (left - 1000) + b'"},'
+    remarked = VMI.replace(b'"metadata": {', b'"metadata": {"annotations":{' + key + remark, 1)
+    yield "annotation of wide characters", DOMAIN, remarked
+    yield "annotation of wide characters, with all of it", all_of_it, remarked
     yield "YAML", DOMAIN, b"a: [" + b"[]," * 300_000 + b"]"
     yield "too much", within(b"<!--", b"x" * (4 << 20), b"-->"), VMI
     yield "just not too much", within(b"<!--", b"x" * ((2 << 20) + 50_000), b"-->"), VMI

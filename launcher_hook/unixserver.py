@@ -14,9 +14,6 @@ from launcher_hook.leangrpc import grpc
 # sys/un.h: sun_path has 108 bytes with the closing NUL.
 MAX_PATH_BYTES = 107
 
-MOST_REQUEST_BYTES = 4 * 1024 * 1024
-"""gRPC's own default, written out: launchers and kubelets count on it."""
-
 
 class UnixServer:
     """Serves some gRPC services on one socket.
@@ -25,8 +22,8 @@ class UnixServer:
         path: The socket's final name; nothing else is ever written into its directory.
         handlers: The services.
         workers: Threads for calls; one that lasts has one for as long.
-        owner: User and group that must be able to connect, where we may give it to them.
         most_request_bytes: A larger request is refused before it is read whole.
+        owner: User and group that must be able to connect, where we may give it to them.
     """
 
     def __init__(
@@ -34,8 +31,8 @@ class UnixServer:
         path: Path,
         handlers: Iterable[grpc.GenericRpcHandler],
         workers: ThreadPoolExecutor,
+        most_request_bytes: int,
         owner: tuple[int, int] | None = None,
-        most_request_bytes: int = MOST_REQUEST_BYTES,
     ) -> None:
         self._path = path
         self._owner = owner

@@ -6,12 +6,17 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import grpc
 import pytest
+import yaml
 from hosttree import build_host_tree, device_directory, gpu, write_attribute
 from kubelet import COMMAND, Kubelet, make_nodes, running_plugin
 from pluginnode import GPUS, PCI_IDS, RESOURCE, Node, seeds_node
+from processmemory import peak_bytes
 from smalldisk import small_disk
 from test_deviceplugin import healthy, wait_for_health
+
+MANIFESTS = Path(__file__).parent.parent / "sidecar-image/manifests"
 
 
 @pytest.fixture
@@ -197,6 +202,23 @@ def test_a_signal_while_kubelet_does_not_answer_ends_it_all_the_same(node: Node)
                 assert plugin.process.wait(60) == 0
                 assert plugin.sockets() == []
                 connection.close()
+
+
+def test_requests_as_large_as_are_taken_stay_within_its_memory(node: Node) -> None:
+    daemon_set = yaml.safe_load((MANIFESTS / "device-plugin/daemonset.yaml").read_text())
+    (container,) = daemon_set["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["memory"] == "128Mi"
+    many = [f"{number:07x}" for number in range(100_000)]  # nine bytes each
+    with node.plugin() as plugin:
+        kubelet = plugin.kubelet
+        kubelet.wait_for_resource(RESOURCE, len(GPUS))
+        with pytest.raises(grpc.RpcError, match="is not offered"):
+            kubelet.allocate(RESOURCE, many)
+        assert len(kubelet.prefer(RESOURCE, many, [], 8)) == 8
+        with pytest.raises(grpc.RpcError, match="larger than max"):
+            kubelet.allocate(RESOURCE, many, many)
+        assert kubelet.allocate(RESOURCE, GPUS)
+        assert peak_bytes(plugin.pid) < 100 << 20
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ from launcher_hook.unixserver import UnixServer
 
 log = logging.getLogger("launcher-hook")
 
+_MOST_REQUEST_BYTES = 1024 * 1024
+"""All ids twice, of 13,000 mediated devices; an id that is read takes ten times its bytes."""
+
 
 class ResourceServer:
     """Serves one resource on its socket, and keeps kubelet told of it.
@@ -89,6 +92,7 @@ class ResourceServer:
             path,
             handlers,
             ThreadPoolExecutor(WORKERS, thread_name_prefix="call"),
+            _MOST_REQUEST_BYTES,
         )
         try:
             server.start()

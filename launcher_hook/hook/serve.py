@@ -77,7 +77,7 @@ def serve_hook(
     if socket_dir is not None:  # the launcher waits for hook sockets first: theirs is the last
         services[socket_dir / f"{name}.sock"] = hook_handlers(name, hook, versions, ended.set)
     servers = [
-        UnixServer(socket, handlers, _start_workers(), _QEMU, _MOST_REQUEST_BYTES)
+        UnixServer(socket, handlers, _start_workers(), _MOST_REQUEST_BYTES, _QEMU)
         for socket, handlers in services.items()
     ]
     if ended.is_set():

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from hosttree import HostDevice, build_host_tree, many_devices, quick_directory
 from kubelet import Kubelet, Plugin, make_nodes, running_plugin
+from processmemory import peak_bytes
 
 from launcher_hook.deviceplugin.scan import Node
 from launcher_hook.deviceplugin.selection import select_by_vendor
@@ -68,7 +69,7 @@ def main() -> int:
             )
         with running(nodes[4096]) as plugin:
             plugin.kubelet.wait_for_resource(RESOURCE, 4096)
-            show("peak RSS, N = 4096, MB", peak_mb(plugin), "21-23", "60")
+            show("peak RSS, N = 4096, MB", peak_bytes(plugin.pid) / 1e6, "21-23", "60")
     return 0
 
 
@@ -168,12 +169,6 @@ def empty_call(plugin: Plugin) -> float:
 def allocate(plugin: Plugin, count: int) -> float:
     ids = sorted(plugin.kubelet.endpoints[RESOURCE].devices)[:count]
     return milliseconds(lambda: plugin.kubelet.allocate(RESOURCE, ids), CALLS)
-
-
-def peak_mb(plugin: Plugin) -> float:
-    status = Path(f"/proc/{plugin.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1000
 
 
 if __name__ == "__main__":

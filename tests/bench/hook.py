@@ -23,6 +23,7 @@ from cases import CASES, SHARED_DOMAINS
 from cgroup import limited
 from launcher import Sidecar, ask_define, running_sidecar
 from nodes import hgx
+from processmemory import peak_bytes, resident_bytes
 from topology_trials import two_cells
 
 POD_BYTES, POD_CPUS = 64_000_000, 0.2
@@ -111,15 +112,16 @@ def memory(eight: tuple[bytes, bytes]) -> None:
     """RSS over many calls of the eight-GPU domain, inside 64,000,000 bytes."""
     calls = int(5000 * ROUNDS) or 250
     with limited(POD_BYTES) as limits, running_sidecar(*NO_SYSFS, prefix=limits.prefix) as sidecar:
-        at = {}
+        resident = {}
+        peak = 0
         for number in range(1, calls + 1):
             sidecar.define(*eight)
-            if number in (100, 1000, calls):
-                at[number] = status_mb(sidecar)
-        last = at[calls]
-        peak = at.get(1000, last)["VmHWM"]
-        show("peak RSS after 1,000 calls of 8 GPUs", peak, "MB", "56", "42")
-        growth = last["VmRSS"] - at[100]["VmRSS"]
+            if number in (100, calls):
+                resident[number] = resident_bytes(sidecar.pid)
+            if number == min(1000, calls):
+                peak = peak_bytes(sidecar.pid)
+        show("peak RSS after 1,000 calls of 8 GPUs", peak / 1e6, "MB", "56", "42")
+        growth = (resident[calls] - resident[100]) / 1e6
         show(f"growth of RSS from call 100 to call {calls:,}", growth, "MB", "1", "0")
         show("times at the memory limit", limits.limit_hits, "", "-", "0")
         show("OOM kills", limits.oom_kills, "", "0", "0")
@@ -129,7 +131,8 @@ def memory(eight: tuple[bytes, bytes]) -> None:
     ):
         for _ in range(min(calls, 1000)):
             sidecar.define(*eight)
-        show("the same peak with a configuration", status_mb(sidecar)["VmHWM"], "MB", "56", "-")
+        peak = peak_bytes(sidecar.pid)
+        show("the same peak with a configuration", peak / 1e6, "MB", "56", "-")
 
 
 def mirrored() -> None:
@@ -141,15 +144,9 @@ def mirrored() -> None:
                    "--set", "layout=mirror")  # fmt: skip
         with running_sidecar(*options, prefix=limits.prefix) as sidecar:
             times = timed(lambda: sidecar.define(two_cells(), _VMI), int(1000 * ROUNDS) or 50)
-            peak = status_mb(sidecar)["VmHWM"]
-        show("peak RSS with 16 functions of a mirrored HGX node", peak, "MB", "56", "-")
+            peak = peak_bytes(sidecar.pid)
+        show("peak RSS with 16 functions of a mirrored HGX node", peak / 1e6, "MB", "56", "-")
         show("OnDefineDomain of these: median", median(times), "ms", "-", "-")
-
-
-def status_mb(sidecar: Sidecar) -> dict[str, float]:
-    lines = Path(f"/proc/{sidecar.pid}/status").read_text().splitlines()
-    pairs = (line.split() for line in lines if line.startswith("Vm"))
-    return {name.rstrip(":"): int(kib) * 1024 / 1e6 for name, kib, _ in pairs}
 
 
 def under_quota(eight: tuple[bytes, bytes]) -> None:

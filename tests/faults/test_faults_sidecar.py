@@ -19,6 +19,7 @@ from clocks import fake_clock
 from fuzz.server import MOST_BYTES, image_environment
 from hosttree import build_host_tree, device_directory, gpu
 from launcher import COMMAND, START_S, Launcher, Sidecar, ask_define, running_sidecar
+from processmemory import peak_bytes
 from signalstorm import storm_of_signals
 from slowfiles import holding
 from smalldisk import small_disk
@@ -295,8 +296,7 @@ def test_200_clients_at_once_are_all_answered_within_its_memory(withstood: Note)
         with ThreadPoolExecutor(200) as pool:
             answers = list(pool.map(call, range(200)))
         assert answers == [EXPECTED] * 200
-        status = Path(f"/proc/{sidecar.pid}/status").read_text()
-        peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        peak = peak_bytes(sidecar.pid)
         assert peak < MOST_BYTES
         assert sidecar.terminate() == 0
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc
 from fuzz.target import CASES, REPOSITORY, edit, load_target, random_edits
 from launcher import Sidecar, running_sidecar
+from processmemory import peak_bytes
 
 from launcher_hook.domain.document import MAX_DOMAIN_BYTES, MOST_ATTRIBUTES, MOST_TAGS
 from launcher_hook.proto import hooks_plugins_v1alpha1, hooks_v1alpha3
@@ -221,8 +222,7 @@ class Calls:
 
     def peak_bytes(self) -> int:
         """The most memory that the server has had."""
-        status = Path(f"/proc/{self.sidecar.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        return peak_bytes(self.sidecar.pid)
 
     def check_health(self) -> None:
         """It still answers as if nothing had been, and has had no defect."""

@@ -130,9 +130,10 @@ def _drop_qemu(root: etree._Element, original: etree._Element) -> None:
                 _drop(element)
 
 
-def _with_option(argument: etree._Element) -> tuple[str | None, str | None]:
+def _with_option(argument: etree._Element) -> tuple[str | None, ...]:
     option = argument.getprevious()
-    return None if option is None else option.get("value"), argument.get("value")
+    before = (None, None) if option is None else (option.tag, option.get("value"))
+    return *before, argument.get("value")
 
 
 def _drop(element: etree._Element) -> None:

@@ -183,6 +183,17 @@ FOUND: dict[str, tuple[int, bytes]] = {
     "an argument for OVMF behind another option, beside ours": (
         HOLE, TOLD_OTHERWISE.join(domain(WIDE_HOLE, hostdev()).split(b"</os>", 1)),
     ),
+    "an argument for OVMF behind what is no argument": (
+        HOLE,
+        TOLD_OTHERWISE.replace(b"arg value='-fw'", b"abg value='-fw_cfg'").join(
+            domain(WIDE_HOLE, hostdev()).split(b"</os>", 1)
+        ),
+    ),
+    "devices in two places": (
+        TWO, domain(PORT.format("", ""), hostdev(AT_24.format(""), bus="0xa6")).replace(
+            b"<devices>", b"<devices/><devices>"
+        ),
+    ),
     "two guest addresses in one hostdev": (
         ROOT_BUS, domain(hostdev(AT_24.format(" multifunction='on'"), AT_9)),
     ),

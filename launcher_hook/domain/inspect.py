@@ -111,11 +111,18 @@ def read_topology(
     """Read what a plan must go round: everything but the hostdevs of ours.
 
     Raises:
-        InputError: A guest address or a controller index cannot be read.
+        InputError: A guest address or a controller index cannot be read, or they are in two places.
     """
     machine, machine_type = read_machine(root)
     ours = set(passed_hostdevs(root))
-    devices = root.find("./devices")
+    parts = root.findall("./devices")
+    if len(parts) > 1:  # libvirt takes them together, its schemas one only
+        raise InputError(
+            f"{where}:{parts[1].sourceline}",
+            f"it has {len(parts)} <devices>",
+            "write all devices into the first",
+        )
+    devices = parts[0] if parts else None
     unnumbered: list[GuestController] = []
     controllers: dict[int, GuestController] = {}
     taken: dict[PciAddress, str] = {}

@@ -24,7 +24,7 @@ from launcher_hook.errors import HookError, InputError
 from launcher_hook.files import read_file, write_file
 from launcher_hook.lifecycle import end_on_signals, leave
 from launcher_hook.model import Settings
-from launcher_hook.snapshot import open_host
+from launcher_hook.snapshot import check_known, open_host
 from launcher_hook.vmi import MAX_VMI_BYTES, Vmi, parse_vmi
 
 if TYPE_CHECKING:
@@ -199,8 +199,7 @@ def _discover(arguments: argparse.Namespace) -> int:
     from launcher_hook.snapshot import print_snapshot
 
     node, names = _open_node(arguments)
-    if not node.host.known:
-        raise _no_functions(arguments.sysfs)
+    check_known(node.host, arguments.sysfs)
     if arguments.snapshot is not None:
         write_file(arguments.snapshot, print_snapshot(node.host, node.nodes))
     printers = {"table": report.print_table, "json": report.print_json}
@@ -270,14 +269,6 @@ def _open_node(arguments: argparse.Namespace) -> "tuple[Node, PciNames]":
     return open_node(arguments.sysfs, arguments.dev, selection, names), names
 
 
-def _no_functions(sysfs: Path) -> InputError:
-    return InputError(
-        f"--sysfs {sysfs}",
-        "there is no bus/pci/devices below it",
-        "give a node's /sys, a copy or a snapshot of it, or leave the option out",
-    )
-
-
 def _log_events(form: str, verbose: int) -> None:
     """A server tells its events by default; lines on stderr."""
     from launcher_hook.eventlog import JsonLines, TextLines
@@ -326,8 +317,8 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
     if arguments.vmi is not None:
         vmi = parse_vmi(read_file(arguments.vmi, MAX_VMI_BYTES), _where(arguments.vmi))
     host = open_host(arguments.sysfs)
-    if arguments.sysfs is not None and not host.known:
-        raise _no_functions(arguments.sysfs)
+    if arguments.sysfs is not None:
+        check_known(host, arguments.sysfs)
     return Inputs(
         domain_xml=_read_domain(arguments.domain),
         where=_where(arguments.domain),

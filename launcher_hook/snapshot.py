@@ -119,6 +119,20 @@ def open_host(sysfs: Path | None) -> Host:
     return parse_snapshot(read_file(name, MAX_SNAPSHOT_BYTES), name)
 
 
+def check_known(host: Host, sysfs: Path) -> None:
+    """Refuse a ``--sysfs`` that shows no functions at all.
+
+    Raises:
+        InputError: It is the root of something else, or of nothing.
+    """
+    if not host.known:
+        raise InputError(
+            f"--sysfs {sysfs}",
+            "there is no bus/pci/devices below it",
+            "give a node's /sys, a copy or a snapshot of it",
+        )
+
+
 def open_nodes(host: Host, dev: Path | None) -> DeviceNodes:
     """Open the device nodes of a node: those below ``dev``, or the snapshot's own."""
     if dev is None and isinstance(host, HostSnapshot):

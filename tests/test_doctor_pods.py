@@ -29,15 +29,18 @@ def pod(**changes: Any) -> LauncherPod:
     return replace(POD, containers=(POD.containers[0], replace(HOOK, **changes)))
 
 
-def bad(facts: LauncherPod, wanted: Counter[str] = NOBODY) -> list[Finding]:
-    return [finding for finding in check_pod(facts, wanted) if finding.severity != "ok"]
+def bad(
+    facts: LauncherPod, wanted: Counter[str] = NOBODY, *, nodes_known: bool = False
+) -> list[Finding]:
+    found = check_pod(facts, wanted, nodes_known)
+    return [finding for finding in found if finding.severity != "ok"]
 
 
 def test_a_hook_with_room_enough_is_fine() -> None:
-    (finding,) = check_pod(POD, Counter({R: 2}))
+    (finding,) = check_pod(POD, Counter({R: 2}), nodes_known=False)
     assert (finding.severity, finding.where) == ("ok", "pod/p: hook-sidecar-0")
     assert finding.what == "64M memory and 200m cpu"
-    (finding,) = check_pod(pod(limits={}), NOBODY)
+    (finding,) = check_pod(pod(limits={}), NOBODY, nodes_known=False)
     assert finding.what == "no limits"
 
 
@@ -83,8 +86,12 @@ def test_another_sidecars_limits_do_not_count_where_ours_is_known() -> None:
 
 
 def test_a_pod_that_no_node_takes_says_why() -> None:
-    (finding,) = bad(replace(POD, unscheduled="0/3 nodes are available"))
+    waiting = replace(POD, unscheduled="0/3 nodes are available")
+    (finding,) = bad(waiting)
     assert finding.what == "no node takes it: 0/3 nodes are available"
+    assert finding.fix.startswith("give the nodes")
+    (finding,) = bad(waiting, nodes_known=True)
+    assert finding.fix.startswith("see what kubelet's findings say")
 
 
 def test_a_pod_must_have_what_its_vm_asks_for() -> None:

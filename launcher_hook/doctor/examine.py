@@ -243,7 +243,7 @@ def _check_pods(facts: Facts) -> Iterator[Finding]:
             yield from check_coming_limits(facts.kubevirt, facts.vm)
         return
     for pod in facts.pods:
-        yield from check_pod(pod, facts.wanted)
+        yield from check_pod(pod, facts.wanted, facts.nodes is not None)
 
 
 def _check_domain(facts: Facts) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ from launcher_hook.model import Settings
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.rompath import check_directories
 from launcher_hook.schema import load_schemas
-from launcher_hook.snapshot import HostSnapshot, open_host, open_nodes
+from launcher_hook.snapshot import HostSnapshot, check_known, open_host, open_nodes
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi
 
@@ -197,12 +197,7 @@ def _open_host(sources: Sources) -> Host:
         return HostTree(None)
     sysfs = sources.sysfs or _SYS
     host = open_host(sysfs)
-    if not host.known:
-        raise InputError(
-            f"--sysfs {sysfs}",
-            "there is no bus/pci/devices below it",
-            "give a node's /sys, a copy or a snapshot of it",
-        )
+    check_known(host, sysfs)
     return host
 
 

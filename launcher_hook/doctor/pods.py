@@ -26,19 +26,22 @@ def runs_plugin(pod: LauncherPod) -> bool:
     return any(_is_plugin(container) for container in pod.containers)
 
 
-def check_pod(pod: LauncherPod, wanted: Counter[str]) -> Iterator[Finding]:
+def check_pod(pod: LauncherPod, wanted: Counter[str], nodes_known: bool) -> Iterator[Finding]:
     """That it has the hook, with room enough, and the devices.
 
     Args:
         pod: The pod.
         wanted: How many of each resource its VM asks for.
+        nodes_known: Whether what the nodes have is looked at too.
     """
     if pod.unscheduled is not None:
         yield fail(
             "pod",
             pod.where,
             f"no node takes it: {pod.unscheduled}",
-            "give the nodes by --node-object to see what they lack",
+            "see what kubelet's findings say that they lack, and the pod's own conditions"
+            if nodes_known
+            else "give the nodes by --node-object to see what they lack",
         )
     hooks = _hooks(pod)
     if not hooks:

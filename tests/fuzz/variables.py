@@ -8,8 +8,19 @@ from launcher_hook.errors import HookError, SchemaError
 from launcher_hook.model import HostSource
 from launcher_hook.pci import PciAddress
 from launcher_hook.render import Inputs, render_domain
+from launcher_hook.vmi import parse_vmi
 
 DOMAIN = (CASES / "no-devices" / "domain.xml").read_bytes()
+TAKEN = (CASES / "stock-sidecar" / "domain.xml").read_bytes()  # two GPUs of TU106 are in it
+CLAIMS = parse_vmi(
+    b"""{"kind": "VirtualMachineInstance", "spec": {"domain": {"devices": {"gpus": [
+    {"name": "gpu0", "deviceName": "nvidia.com/TU106_GEFORCE_RTX_2060_REV__A"},
+    {"name": "gpu1", "deviceName": "nvidia.com/TU106_GEFORCE_RTX_2060_REV__A"},
+    {"name": "vgpu", "deviceName": "nvidia.com/GRID_T4-1Q"}],
+    "hostDevices": [{"name": "nic", "deviceName": "A"}]}}}}""",
+    "VMI",
+)
+"""What entries of a VM take, an address each."""
 
 
 def check(data: bytes) -> None:
@@ -30,6 +41,8 @@ def check(data: bytes) -> None:
                     assert _spelled(source) in text.lower(), f"{source} is not in the text"
             inputs = Inputs(DOMAIN, allocations=allocations)
             check_rendered(inputs, render_domain(inputs, SCHEMAS).xml)
+            inputs = Inputs(TAKEN, vmi=CLAIMS, allocations=allocations)
+            check_rendered(inputs, render_domain(inputs, SCHEMAS).xml)
         except SchemaError:
             raise
         except HookError as error:
@@ -49,6 +62,9 @@ def seeds() -> list[bytes]:
         b"4b20d080-1b54-4048-85b3-a6a62d165c01\nHOME=/\nexport PCI_RESOURCE_C='0000:3B:00.1'",
         b"PCI_RESOURCE_A=\nMDEV_PCI_RESOURCE_A=,",
         b"PCI_RESOURCE_A=10000:e1:00.0, 00010000:e1:00.0",
+        b"PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A=0000:86:00.0,0000:af:00.0\n"
+        b"MDEV_PCI_RESOURCE_NVIDIA_COM_GRID_T4-1Q=4b20d080-1b54-4048-85b3-a6a62d165c01\n"
+        b"PCI_RESOURCE_A=0000:3b:00.0,0000:3b:00.1",
     ]
 
 
@@ -57,6 +73,8 @@ WORDS = [
     for word in (
         "PCI_RESOURCE_",
         "MDEV_PCI_RESOURCE_",
+        "NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A",
+        "NVIDIA_COM_GRID_T4-1Q",
         "=",
         ",",
         "\n",

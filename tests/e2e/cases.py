@@ -152,6 +152,9 @@ def _boot(paths: Mapping[str, str], allocated: str, passes: int = 3, **more: str
     }
 
 
+_WRITTEN = "0xEDCBA987"
+"""edu gives back the inverse of what is written, 0x12345678 (QEMU, docs/specs/edu)."""
+
 _GPU = {"gpu0": "gpu-a"}
 _TWO_GPUS = {"gpu0": "gpu-a", "gpu1": "gpu-b"}
 _PAIR = {"gpu-a": "10.0/00.0", "gpu-a-audio": "10.0/00.1"}
@@ -184,7 +187,7 @@ CASES: tuple[Case, ...] = (
             "gpu-b; direct,switched,beside,cascaded; nvme",
             **{
                 "Linux sees": "gpu-b direct switched beside cascaded nvme gpu-b-audio",
-                "register written and read": "0xEDCBA987",
+                "register written and read": _WRITTEN,
                 "block read by DMA": NVME_TEXT,
                 "its NUMA nodes": "0: gpu-b direct switched beside cascaded gpu-b-audio; 1: nvme",
                 "pairs": "PIX 2, PXB 2, PHB 6, NODE 5, SYS 6",
@@ -254,9 +257,18 @@ CASES: tuple[Case, ...] = (
         cells=2,
     ),
     Boot(
-        "behind a switch, and an NVMe",
-        _boot({"switched": "10.0/00.0", "nvme": "10.1/00.0"}, "switched; nvme"),
+        "behind a switch, and an NVMe, root-port; used by Linux",
+        _boot(
+            {"switched": "10.0/00.0", "nvme": "10.1/00.0"},
+            "switched; nvme",
+            **{
+                "Linux sees": "switched nvme",
+                "register written and read": _WRITTEN,
+                "block read by DMA": NVME_TEXT,
+            },
+        ),
         {"edu": "switched", "disk": "nvme"},
+        linux=True,
     ),
     Boot("a virtual function", _boot({"vf-0": "10.0/00.0"}, "vf-0"), {"vf": "vf-0"}),
     Boot(

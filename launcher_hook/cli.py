@@ -23,7 +23,7 @@ from launcher_hook.env import (
 from launcher_hook.errors import HookError, InputError
 from launcher_hook.files import read_file, write_file
 from launcher_hook.lifecycle import end_on_signals, leave
-from launcher_hook.model import Settings
+from launcher_hook.settings import Settings
 from launcher_hook.snapshot import check_known, open_host
 from launcher_hook.vmi import MAX_VMI_BYTES, Vmi, parse_vmi
 

@@ -11,8 +11,9 @@ from typing import Literal
 
 from launcher_hook.assign import AliasBook
 from launcher_hook.errors import HostError
-from launcher_hook.model import Assignment, HostFacts, HostFunction, Settings
+from launcher_hook.model import Assignment, HostFacts, HostFunction
 from launcher_hook.pci import PciAddress
+from launcher_hook.settings import Settings
 from launcher_hook.vfio import (
     has_own_vfio_device,
     is_bound_to_vfio,

@@ -11,7 +11,7 @@ from typing import Any
 from launcher_hook.configkeys import check_values
 from launcher_hook.devicekeys import DEVICE_KEYS
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.model import Settings
+from launcher_hook.settings import Settings
 
 MAX_CONFIG_BYTES = 1024 * 1024
 

@@ -6,15 +6,8 @@ from typing import Any, get_args
 from launcher_hook.devicekeys import DEVICE_KEYS, check_devices
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.keys import Key, check_keys, check_mapping, choice, describe_keys, setting_of
-from launcher_hook.model import (
-    MAX_HOLE_BYTES,
-    Companions,
-    Layout,
-    Managed,
-    PciHole64,
-    Settings,
-)
 from launcher_hook.pci import BDF_EXAMPLE, BDF_SCHEMA, PciAddress
+from launcher_hook.settings import MAX_HOLE_BYTES, Companions, Layout, Managed, PciHole64, Settings
 from launcher_hook.sizes import MIB, SIZE_SCHEMA, parse_size, round_up
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from launcher_hook.cpuset import CPUSET_PATTERN, MAX_MEMBER, parse_cpuset
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.keys import Key, check_keys, check_mapping, choice, describe_keys, number, text
-from launcher_hook.model import DeviceOptions
+from launcher_hook.settings import DeviceOptions
 
 _EXAMPLE = "{gpu0: {bootOrder: 1}}"
 _ON_OFF = ("on", "off")

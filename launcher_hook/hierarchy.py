@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from launcher_hook.distance import Position, host_function, host_position, name_host_bridge
 from launcher_hook.errors import PlanError
-from launcher_hook.model import Assignment, GuestNuma, HostFacts, Settings
+from launcher_hook.model import Assignment, GuestNuma, HostFacts
 from launcher_hook.numa import find_cell
 from launcher_hook.pci import PciAddress
+from launcher_hook.settings import Settings
 
 HostSlot = Sequence[Assignment]
 """The devices that share a guest slot."""

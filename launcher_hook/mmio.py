@@ -15,15 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher_hook.errors import HostError, InputError, PlanError
-from launcher_hook.model import (
-    MAX_HOLE_BYTES,
-    GuestPlan,
-    GuestTopology,
-    Hole,
-    Machine,
-    PciHole64,
-)
+from launcher_hook.model import GuestPlan, GuestTopology, Hole, Machine
 from launcher_hook.pci import PciAddress
+from launcher_hook.settings import MAX_HOLE_BYTES, PciHole64
 from launcher_hook.sizes import GIB, MIB, print_size, round_up
 
 Bars = Mapping[PciAddress, tuple[int, ...] | None]

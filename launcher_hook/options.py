@@ -9,16 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from launcher_hook.cpuset import parse_cpuset
 from launcher_hook.errors import PlanError
-from launcher_hook.model import (
-    NO_OPTIONS,
-    Assignment,
-    DeviceOptions,
-    HostFacts,
-    HostFunction,
-    HostSource,
-)
+from launcher_hook.model import Assignment, HostFacts, HostFunction, HostSource
 from launcher_hook.naming import find_named
 from launcher_hook.rompath import check_rom_file
+from launcher_hook.settings import NO_OPTIONS, DeviceOptions
 from launcher_hook.vfio import has_own_vfio_device
 
 _NVIDIA = 0x10DE

@@ -15,21 +15,19 @@ from launcher_hook.errors import InputError, PlanError
 from launcher_hook.expander import Built, build_complexes
 from launcher_hook.hierarchy import plan_hierarchy
 from launcher_hook.model import (
-    BY_NODE,
     Assignment,
     GuestPlan,
     GuestTopology,
     HostFacts,
-    Layout,
     Machine,
     Placement,
     PlannedController,
-    Settings,
     source_order,
 )
 from launcher_hook.naming import find_named
 from launcher_hook.pci import PciAddress
 from launcher_hook.room import FIRST_INDEX, GuestRoom
+from launcher_hook.settings import BY_NODE, Layout, Settings
 
 _OURS = (
     "pcie-root-port",

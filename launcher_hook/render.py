@@ -19,17 +19,16 @@ from launcher_hook.domain.inspect import (
 from launcher_hook.errors import InputError
 from launcher_hook.host import Host
 from launcher_hook.model import (
-    BY_NODE,
     MOST_DEVICES,
     Allocation,
     GuestPlan,
     GuestTopology,
     HostFacts,
     PresentHostdev,
-    Settings,
 )
 from launcher_hook.plan import plan_guest
 from launcher_hook.schema import SchemaSet, check_options, check_written, look_before
+from launcher_hook.settings import BY_NODE, Settings
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi
 

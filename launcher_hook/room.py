@@ -20,8 +20,9 @@ tests/test_real_libvirt.py:
 from collections.abc import Iterator
 
 from launcher_hook.errors import PlanError
-from launcher_hook.model import PORT_MODELS, GuestController, GuestTopology, Layout, Machine
+from launcher_hook.model import PORT_MODELS, GuestController, GuestTopology, Machine
 from launcher_hook.pci import MAX_BUS, MAX_FUNCTION, MAX_SLOT, PciAddress
+from launcher_hook.settings import Layout
 
 FIRST_INDEX = 24
 """Our root ports begin here even in a small guest, so that a disk more does not renumber a GPU."""

@@ -17,11 +17,11 @@ from launcher_hook.model import (
     Machine,
     Placement,
     PlannedController,
-    Settings,
 )
 from launcher_hook.pci import PciAddress
 from launcher_hook.pciids import PciNames, load_names
 from launcher_hook.render import Decision, Inputs, plan_domain
+from launcher_hook.settings import Settings
 from launcher_hook.snapshot import open_host
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi, parse_vmi

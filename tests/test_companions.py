@@ -7,8 +7,9 @@ import pytest
 from launcher_hook.assign import AliasBook
 from launcher_hook.companions import add_companions, check_host
 from launcher_hook.errors import HostError
-from launcher_hook.model import Assignment, HostFacts, HostFunction, PresentHostdev, Settings
+from launcher_hook.model import Assignment, HostFacts, HostFunction, PresentHostdev
 from launcher_hook.pci import PciAddress
+from launcher_hook.settings import Settings
 
 GPU = PciAddress.parse("0000:86:00.0")
 AUDIO = GPU.with_function(1)

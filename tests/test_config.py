@@ -8,8 +8,8 @@ from launcher_hook.config import read_settings
 from launcher_hook.configkeys import KEYS
 from launcher_hook.errors import InputError
 from launcher_hook.keys import setting_of
-from launcher_hook.model import DeviceOptions, Settings
 from launcher_hook.pci import PciAddress
+from launcher_hook.settings import DeviceOptions, Settings
 
 
 def test_without_sources_the_defaults_hold() -> None:

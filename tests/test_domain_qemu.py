@@ -5,7 +5,7 @@ from lxml import etree
 
 from launcher_hook.domain.document import parse_domain, print_domain
 from launcher_hook.domain.qemu import put_overrides, put_told_to_ovmf, told_to_ovmf
-from launcher_hook.model import DeviceOptions
+from launcher_hook.settings import DeviceOptions
 
 NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 DECLARED = f' xmlns:qemu="{NS}"'

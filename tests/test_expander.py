@@ -10,14 +10,9 @@ from test_plan_topology import GPUS, PORT, Q35, address, function, plan, tree
 
 from launcher_hook.distance import distance, guest_positions, host_positions
 from launcher_hook.errors import PlanError
-from launcher_hook.model import (
-    GuestController,
-    HostFacts,
-    HostFunction,
-    Layout,
-    PlannedController,
-)
+from launcher_hook.model import GuestController, HostFacts, HostFunction, PlannedController
 from launcher_hook.pci import PciAddress
+from launcher_hook.settings import Layout
 
 
 def test_more_ports_than_slots_share_slots() -> None:

@@ -17,7 +17,7 @@ from libvirt_driver import LibvirtDriver
 from nodes import Node, cascade, hgx, sriov, two_sockets
 from topology_trials import topology_trial
 
-from launcher_hook.model import Layout
+from launcher_hook.settings import Layout
 
 _CONTROLLERS = (
     "pcie-root-port", "pxb-pcie", "x3130-upstream", "xio3130-downstream", "pcie-pci-bridge",

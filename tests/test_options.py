@@ -5,15 +5,10 @@ from dataclasses import replace
 import pytest
 
 from launcher_hook.errors import PlanError
-from launcher_hook.model import (
-    Assignment,
-    DeviceOptions,
-    HostFacts,
-    HostFunction,
-    PresentHostdev,
-)
+from launcher_hook.model import Assignment, HostFacts, HostFunction, PresentHostdev
 from launcher_hook.options import GuestParts, resolve_options, take_for_vgpu
 from launcher_hook.pci import PciAddress
+from launcher_hook.settings import DeviceOptions
 
 UUID = "4fac1d3e-6f3a-4d43-8f0e-9d1a4e6b2c10"
 GPU, AUDIO, VF = (PciAddress.parse(f"0000:86:00.{function}") for function in (0, 1, 4))

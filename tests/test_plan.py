@@ -13,13 +13,12 @@ from launcher_hook.model import (
     GuestController,
     GuestPlan,
     GuestTopology,
-    Layout,
     Machine,
     PresentHostdev,
-    Settings,
 )
 from launcher_hook.pci import PciAddress
 from launcher_hook.plan import plan_guest
+from launcher_hook.settings import Layout, Settings
 
 Q35 = GuestTopology(Machine.Q35, "q35", {}, {}, waiting=8, waiting_on_root=0)
 I440FX = replace(Q35, machine=Machine.I440FX, machine_type="pc")

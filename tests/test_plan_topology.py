@@ -14,13 +14,12 @@ from launcher_hook.model import (
     GuestTopology,
     HostFacts,
     HostFunction,
-    Layout,
     Machine,
     PresentHostdev,
-    Settings,
 )
 from launcher_hook.pci import PciAddress
 from launcher_hook.plan import plan_guest
+from launcher_hook.settings import Layout, Settings
 
 TWO_CELLS = GuestNuma(
     cells={0: frozenset(range(4)), 1: frozenset(range(4, 8))},

@@ -17,8 +17,9 @@ from libvirt_driver import (
 from libvirt_trials import Trial, faults_of, misplaced, places, trial
 
 from launcher_hook.env import parse_allocations
-from launcher_hook.model import Layout, Machine, Settings
+from launcher_hook.model import Machine
 from launcher_hook.render import Inputs
+from launcher_hook.settings import Layout, Settings
 
 # libvirt has no word for what these bring to see that it survives; 9.0 forgets the display of a
 # PCI hostdev, which newer ones keep.

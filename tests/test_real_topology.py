@@ -7,7 +7,7 @@ from libvirt_driver import LibvirtDriver
 from nodes import Node, nodes
 from topology_trials import LAYOUTS, try_topology
 
-from launcher_hook.model import Layout
+from launcher_hook.settings import Layout
 
 
 @pytest.mark.parametrize("node", nodes(), ids=lambda node: node.name)

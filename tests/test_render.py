@@ -13,11 +13,11 @@ from lxml import etree
 
 from launcher_hook.env import parse_allocations
 from launcher_hook.errors import HookError, InputError
-from launcher_hook.model import Settings
 from launcher_hook.pci import PciAddress
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.schema import load_schemas
 from launcher_hook.schema.explain import explain
+from launcher_hook.settings import Settings
 
 EIGHT = [f"0000:{bus:02x}:00.0" for bus in range(0xA0, 0xA8)]
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from plans import SCENES, Scene, made_up, names
 
-from launcher_hook.model import Layout, Settings
 from launcher_hook.report.document import print_json
+from launcher_hook.settings import Layout, Settings
 
 HGX = Scene("hgx")
 

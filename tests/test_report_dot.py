@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from plans import PICTURES, SCENES, Scene, made_up, names
 from test_cases import check_expectation
 
-from launcher_hook.model import Settings
 from launcher_hook.render import plan_domain
 from launcher_hook.report.dot import print_dot, quote
+from launcher_hook.settings import Settings
 
 MIRROR = Scene("hgx-mirror", settings=Settings(layout="mirror"))
 ALL = (MIRROR, *SCENES)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from plans import PICTURES, SCENES, Scene, made_up, names
 from test_cases import check_expectation
 
-from launcher_hook.model import Settings
 from launcher_hook.render import Decision, plan_domain
 from launcher_hook.report.canvas import fit, text_width
 from launcher_hook.report.svg import print_svg
+from launcher_hook.settings import Settings
 
 SVG = "{http://www.w3.org/2000/svg}"
 MIRROR = Scene("hgx-mirror", settings=Settings(layout="mirror"))

@@ -8,9 +8,9 @@ from cases import read_case
 from plans import PICTURES, SCENES, Scene, made_up, names
 from test_cases import check_expectation
 
-from launcher_hook.model import Settings
 from launcher_hook.render import plan_domain
 from launcher_hook.report.tree import print_tree
+from launcher_hook.settings import Settings
 
 MIRROR = Scene("hgx-mirror", settings=Settings(layout="mirror"))
 

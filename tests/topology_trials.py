@@ -16,8 +16,8 @@ from lxml import etree
 from nodes import Node
 
 from launcher_hook.env import parse_allocations
-from launcher_hook.model import BY_NODE, Layout, Settings
 from launcher_hook.render import Inputs
+from launcher_hook.settings import BY_NODE, Layout, Settings
 from launcher_hook.sysfs import HostTree
 
 LAYOUTS: tuple[Layout, ...] = ("root-port", "numa", "mirror")

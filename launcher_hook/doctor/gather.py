@@ -32,10 +32,10 @@ from launcher_hook.env import merge_environments, parse_allocations, parse_assig
 from launcher_hook.errors import HookError, HostError, InputError
 from launcher_hook.files import read_file
 from launcher_hook.host import Host
-from launcher_hook.model import Settings
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.rompath import check_directories
 from launcher_hook.schema import load_schemas
+from launcher_hook.settings import Settings
 from launcher_hook.snapshot import HostSnapshot, check_known, open_host, open_nodes
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi

@@ -7,7 +7,8 @@ from lxml import etree
 from launcher_hook.domain.document import Element
 from launcher_hook.domain.inspect import ROOT_BUSES, root_controllers
 from launcher_hook.domain.layout import insert
-from launcher_hook.model import DeviceOptions, Hole, Machine
+from launcher_hook.model import Hole, Machine
+from launcher_hook.settings import DeviceOptions
 from launcher_hook.sizes import KIB, scale
 
 _CHILDREN = (

@@ -13,7 +13,7 @@ from lxml import etree
 
 from launcher_hook.domain.document import Element
 from launcher_hook.domain.layout import insert
-from launcher_hook.model import DeviceOptions
+from launcher_hook.settings import DeviceOptions
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from launcher_hook.domain.inspect import alias_of
 from launcher_hook.domain.options import add_options, key_at
 from launcher_hook.errors import PlanError
-from launcher_hook.model import DeviceOptions
 from launcher_hook.schema.checks import our_parts
 from launcher_hook.schema.fault import Element
 from launcher_hook.schema.sets import SchemaSet
+from launcher_hook.settings import DeviceOptions
 
 
 def check_options(

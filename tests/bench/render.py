@@ -24,12 +24,12 @@ from launcher_hook.model import (
     HostFacts,
     HostFunction,
     Machine,
-    Settings,
 )
 from launcher_hook.pci import PciAddress
 from launcher_hook.plan import plan_guest
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.schema import SchemaSet, load_schemas
+from launcher_hook.settings import Settings
 
 # Functions, and the host slots they sit in: one a slot, or slots of eight.
 SIZES = {

@@ -23,8 +23,9 @@ from tables import write_table
 
 from launcher_hook.env import parse_allocations
 from launcher_hook.errors import HookError
-from launcher_hook.model import Layout, Machine, Settings
+from launcher_hook.model import Machine
 from launcher_hook.render import Inputs
+from launcher_hook.settings import Layout, Settings
 from launcher_hook.sysfs import HostTree
 
 FUNCTIONS = {

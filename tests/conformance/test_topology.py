@@ -9,7 +9,7 @@ from nodes import Node, nodes
 from tables import write_table
 from topology_trials import LAYOUTS, try_topology
 
-from launcher_hook.model import BY_NODE, Layout
+from launcher_hook.settings import BY_NODE, Layout
 
 
 @pytest.fixture(scope="session")

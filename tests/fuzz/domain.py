@@ -10,10 +10,11 @@ from launcher_hook.domain.document import parse_domain
 from launcher_hook.env import parse_allocations
 from launcher_hook.errors import HookError, SchemaError, one_line
 from launcher_hook.host import Host
-from launcher_hook.model import DeviceOptions, HostSource, Settings
+from launcher_hook.model import HostSource
 from launcher_hook.pci import PciAddress
 from launcher_hook.render import Inputs, awaits_migration, render_domain
 from launcher_hook.schema import load_schemas
+from launcher_hook.settings import DeviceOptions, Settings
 from launcher_hook.snapshot import FORMAT, parse_snapshot
 from launcher_hook.vmi import parse_vmi
 

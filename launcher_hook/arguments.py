@@ -342,4 +342,11 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="the node's /sys, a copy, or a file that `discover --snapshot` wrote; without it "
         "nothing is known of the node",
     )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="forget where the domain's passed-through devices are, and plan them as the VM's next "
+        "start will; without it an address that a device has is kept, as in a launcher's later "
+        "passes",
+    )
     _add_configuration(parser)

@@ -76,6 +76,7 @@ def _render(arguments: argparse.Namespace) -> int:
     log.log(level, "what we wrote is valid, checked against %s", schemas.name)
     for warning in rendered.warnings:
         log.info("was there before: %s", warning)
+    _say_what_is_kept(rendered.decision)
     if arguments.check_with is not None:
         from launcher_hook.libvirt_check import LibvirtCheck
 
@@ -100,6 +101,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.pci_ids is not None:
         read_file(arguments.pci_ids, MAX_PCI_IDS_BYTES)  # one that is named must be there
     decision = plan_domain(_read_inputs(arguments))
+    _say_what_is_kept(decision)
     _print(_print_plan(arguments.output, decision, load_names(arguments.pci_ids)))
     return 0
 
@@ -319,15 +321,35 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
     host = open_host(arguments.sysfs)
     if arguments.sysfs is not None:
         check_known(host, arguments.sysfs)
+    where = _where(arguments.domain)
+    domain_xml = _read_domain(arguments.domain)
+    if arguments.fresh:
+        from launcher_hook.domain.forget import forget_places
+
+        domain_xml = forget_places(domain_xml, where)
     return Inputs(
-        domain_xml=_read_domain(arguments.domain),
-        where=_where(arguments.domain),
+        domain_xml=domain_xml,
+        where=where,
         vmi=vmi,
         allocations=parse_allocations(_read_environment(arguments)),
         host=host,
         settings=_read_settings(arguments, vmi),
         rom_directories=_read_rom_directories(arguments),
     )
+
+
+def _say_what_is_kept(decision: "Decision") -> None:
+    """What a user of a running VM's domain must know: no layout moves a device in it."""
+    placements = decision.plan.placements
+    present = [p.assignment.present for p in placements if p.assignment.present is not None]
+    kept = [hostdev for hostdev in present if hostdev.guest_address is not None]
+    if kept:
+        logging.getLogger(__name__).warning(
+            "%d of %d devices keep the guest address that they have in this domain; "
+            "--fresh plans them as the VM's next start will",
+            len(kept),
+            len(placements),
+        )
 
 
 def _read_environment(arguments: argparse.Namespace) -> Mapping[str, str]:

@@ -1,0 +1,96 @@
+"""A running VM's domain becomes what it was before its first start, as far as its devices go."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cases import CASES, case_names, read_case
+from nodes import hgx
+from topology_trials import two_cells
+
+from launcher_hook.cli import main
+from launcher_hook.domain.forget import forget_places
+from launcher_hook.env import parse_allocations
+from launcher_hook.errors import InputError
+from launcher_hook.render import Inputs, plan_domain, render_domain
+from launcher_hook.schema import load_schemas
+from launcher_hook.settings import Layout, Settings
+from launcher_hook.sysfs import HostTree
+
+SCHEMAS = load_schemas()
+RENDERED = [name for name in case_names() if (CASES / name / "expected.xml").exists()]
+
+
+def rendered(inputs: Inputs) -> bytes:
+    return render_domain(inputs, SCHEMAS).xml
+
+
+def planned(inputs: Inputs) -> tuple[object, ...]:
+    plan = plan_domain(inputs).plan
+    places = {p.assignment.source: p.guest_address for p in plan.placements}
+    return places, plan.controllers, plan.hole
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_planned_anew_every_device_comes_where_it_was_at_first(name: str, tmp_path: Path) -> None:
+    inputs = read_case(name, tmp_path)
+    inputs = replace(inputs, domain_xml=forget_places(inputs.domain_xml))
+    anew = replace(inputs, domain_xml=forget_places(rendered(inputs)))
+    assert planned(anew) == planned(inputs)
+
+
+@pytest.mark.parametrize("layout", ["root-port", "root-bus", "numa", "mirror"])
+def test_a_layout_that_a_devices_address_keeps_from_it_is_had_anew(
+    layout: Layout, tmp_path: Path
+) -> None:
+    node = hgx()
+    inputs = Inputs(
+        two_cells(),
+        allocations=parse_allocations({"PCI_RESOURCE_X": node.allocated}),
+        host=HostTree(node.build(tmp_path / "sys")),
+        settings=Settings(layout=layout),
+    )
+    wanted = rendered(inputs)
+    running = rendered(replace(inputs, settings=Settings(layout="root-port")))
+    assert rendered(replace(inputs, domain_xml=running)) == running
+    assert rendered(replace(inputs, domain_xml=forget_places(running))) == wanted
+
+
+def test_what_is_not_on_a_passed_through_devices_behalf_stays() -> None:
+    port = b'<controller type="pci" index="%d" model="pcie-root-port"/>'
+    nic = b'<interface type="user"><address type="pci" bus="0x02"/></interface>'
+    source = b'<source><address bus="0x86"/></source>'
+    domain = b"<domain><devices>%s</devices></domain>"
+    hostdev = b'<hostdev type="pci">%s%s</hostdev>'
+    beside_it = b'<address type="pci" bus="0x02" function="0x1"/>'
+    others = port % 1 + port % 2 + nic
+    assert forget_places(domain % (others + hostdev % (source, beside_it))) == domain % (
+        others + hostdev % (source, b"")
+    )
+
+
+def test_nothing_to_forget_changes_no_byte() -> None:
+    before = (CASES / "readme" / "domain.xml").read_bytes()
+    assert forget_places(before) is before
+
+
+def test_an_address_that_cannot_be_read_is_refused_with_its_line() -> None:
+    bad = b"<domain>\n<devices><hostdev type='pci'><address type='pci' slot='x'/></hostdev></devices></domain>"  # noqa: E501
+    with pytest.raises(InputError, match="vm.xml:2: hostdev"):
+        forget_places(bad, "vm.xml")
+
+
+def test_a_user_is_told_of_the_addresses_that_are_kept_and_how_to_plan_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = tmp_path / "vm.xml"
+    running.write_bytes((CASES / "readme" / "expected.xml").read_bytes())
+    arguments = ["plan", "--domain", str(running), "--set", "layout=root-bus"]
+    assert main(arguments) == 0
+    kept = capsys.readouterr()
+    assert "0000:18:00.0" in kept.out
+    assert "2 of 2 devices keep the guest address" in kept.err
+    assert main([*arguments, "--fresh"]) == 0
+    anew = capsys.readouterr()
+    assert "0000:00:08.0" in anew.out
+    assert anew.err == ""

@@ -111,10 +111,60 @@ _Cells = Mapping[int | None, int | None]
 """The guest's cell of each node of the host."""
 
 
-def _unlocated(slots: Iterable[HostSlot], facts: HostFacts) -> Iterator[str]:
-    where = "where it is on the node" if facts.known else "the node's /sys"
+def find_misplaced(
+    slots: Iterable[HostSlot],
+    guest: Mapping[str, Position | None],
+    settings: Settings,
+    numa: GuestNuma,
+    facts: HostFacts,
+) -> tuple[str, ...]:
+    """Name the devices that their address keeps from their NUMA node's cell.
+
+    Args:
+        slots: Those that were not placed here: an address that they have or a pin did.
+        guest: Where each device is in the guest, by alias.
+        settings: Their layout is numa.
+        numa: The guest's cells.
+        facts: Where the devices are on the node.
+
+    Raises:
+        PlanError: There is one, and the settings are strict.
+    """
+    found = []
     for slot in slots:
-        yield f"{_name(slot)}: {where} is not known, so it stays on the guest's own root bus"
+        function, here = host_function(slot[0], facts), guest[slot[0].alias]
+        if function is None:
+            found.append(f"{_name(slot)}: {_where(facts)} is not known")
+            continue
+        node = function.numa_node
+        cell = None if node is None else find_cell(node, numa, facts.node_cpus)
+        if cell is None:
+            found += _unmapped([(slot, host_position(function))], {node: cell}, settings, numa)
+        elif here is None or here.node != cell:
+            on = "no NUMA cell" if here is None or here.node is None else f"NUMA cell {here.node}"
+            what = f"its guest address is on {on}, and its host NUMA node {node} is cell {cell}"
+            found.append(f"{_name(slot)}: {what}")
+    if found and settings.strict:
+        raise PlanError("strict", "; ".join(found[:_MOST_NAMED]), _HOW_TO_MOVE)
+    return tuple(found)
+
+
+_MOST_NAMED = 8
+
+_HOW_TO_MOVE = (
+    "take out its pin, or plan for the VM's next start, where it has no address yet (offline: "
+    "--fresh), or write strict: false"
+)
+
+
+def _where(facts: HostFacts) -> str:
+    return "where it is on the node" if facts.known else "the node's /sys"
+
+
+def _unlocated(slots: Iterable[HostSlot], facts: HostFacts) -> Iterator[str]:
+    for slot in slots:
+        what = f"{_where(facts)} is not known, so it stays on the guest's own root bus"
+        yield f"{_name(slot)}: {what}"
 
 
 def _unmapped(

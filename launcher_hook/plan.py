@@ -13,7 +13,7 @@ from dataclasses import replace
 from launcher_hook.distance import find_changed, guest_positions, host_positions
 from launcher_hook.errors import InputError, PlanError
 from launcher_hook.expander import Built, build_complexes
-from launcher_hook.hierarchy import plan_hierarchy
+from launcher_hook.hierarchy import find_misplaced, plan_hierarchy
 from launcher_hook.model import (
     Assignment,
     GuestPlan,
@@ -87,10 +87,10 @@ def plan_guest(
     _check_pinned_slots(chosen, pins, topology)
     _check_left_slots(assignments, chosen, pins)
     slots = list(_host_slots(assignments))
+    new = [slot for slot in slots if not any(a.alias in chosen for a in slot)]
     built = Built()
     warnings: list[str] = []
     if layout in BY_NODE:
-        new = [slot for slot in slots if not any(a.alias in chosen for a in slot)]
         hierarchy = plan_hierarchy(new, settings, topology.numa, facts)
         warnings += hierarchy.warnings
         for slot in hierarchy.left:
@@ -104,6 +104,10 @@ def plan_guest(
     placements = tuple(_placements(assignments, chosen, topology))
     if layout == "mirror":
         warnings += _changed_distances(placements, controllers, topology, facts, settings)
+    elif layout == "numa":
+        others = [slot for slot in slots if slot not in new]
+        guest = guest_positions(placements, controllers, topology)
+        warnings += find_misplaced(others, guest, settings, topology.numa, facts)
     return GuestPlan(placements, controllers, room.bridge_index(), tuple(warnings))
 
 

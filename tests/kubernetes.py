@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 HOOK_SIDECARS = "hooks.kubevirt.io/hookSidecars"
 
 
+def uncommented(manifest: str) -> str:
+    """With the lines that are for those who need them: # and no space behind it."""
+    return re.sub(r"^( *)#(?=\S)", r"\1", manifest, flags=re.MULTILINE)
+
+
 class _Strict(BaseModel):
     """KubeVirt overlooks a field that it does not know; whoever wrote it meant something."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from kubernetes import HOOK_SIDECARS, parse_hook_sidecars, parse_injected_container
+from kubernetes import HOOK_SIDECARS, parse_hook_sidecars, parse_injected_container, uncommented
 from pydantic import ValidationError
 
 from launcher_hook import __version__
@@ -117,10 +117,18 @@ def test_what_kubevirt_would_refuse_or_overlook_is_seen(annotation: str) -> None
         parse_hook_sidecars(annotation)
 
 
-def test_the_kubevirt_cr_opens_what_the_manifests_need() -> None:
+def test_the_kubevirt_cr_opens_what_the_manifests_need_and_touches_nothing_else() -> None:
     configuration = read_manifests("kubevirt.yaml")["KubeVirt"]["spec"]["configuration"]
     gates = configuration["developerConfiguration"]["featureGates"]
-    assert gates == ["HostDevices", "Sidecar", "Plugins"]
+    assert gates == ["HostDevices", "Sidecar"]
+    assert set(configuration) == {"developerConfiguration", "permittedHostDevices"}
+    assert set(configuration["permittedHostDevices"]) == {"pciHostDevices"}
+
+
+def test_what_is_commented_out_in_the_kubevirt_cr_is_right_too() -> None:
+    whole = yaml.safe_load(uncommented((MANIFESTS / "kubevirt.yaml").read_text(encoding="utf-8")))
+    configuration = whole["spec"]["configuration"]
+    assert "Plugins" in configuration["developerConfiguration"]["featureGates"]
     (support,) = configuration["supportContainerResources"]
     assert support["type"] == "sidecar"
     assert megabytes(support["resources"]["limits"]["memory"]) >= 64

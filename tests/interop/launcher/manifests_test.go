@@ -102,7 +102,7 @@ func TestAnAPIServerWithKubeVirtTakesOurManifests(t *testing.T) {
 func TestAnAPIServerWithKubeVirtSeesWhatIsWrongWithAManifest(t *testing.T) {
 	for _, fault := range []struct{ name, from, to, says string }{
 		{"vm.yaml", "deviceName:", "devicename:", "unknown field spec.template.spec.domain.devices.gpus[0].devicename"},
-		{"vm.yaml", "cores: 8", "cores: eight", "spec.template.spec.domain.cpu.cores"},
+		{"vm.yaml", "cores: 4", "cores: four", "spec.template.spec.domain.cpu.cores"},
 		{"kubevirt.yaml", "externalResourceProvider: true", "externalProvider: true", "unknown field spec.configuration.permittedHostDevices.pciHostDevices[0].externalProvider"},
 		{"plugin.yaml", "sidecar:", "sideCar:", "unknown field spec.domainHooks[0].sideCar"},
 		{"plugin.yaml", "plugin.kubevirt.io/v1alpha1", "plugin.kubevirt.io/v1", "v1 is not served"},

@@ -12,7 +12,10 @@ from launcher_hook.domain.document import parse_domain, print_domain
 from launcher_hook.errors import HostError, InputError, SchemaError
 from launcher_hook.schema import Fault
 
-_PACKAGE = "install the extra: pip install 'launcher-hook[libvirt]' (it needs libvirt's headers)"
+_PACKAGE = (
+    "pip install libvirt-python, which wants libvirt-dev, pkg-config and gcc (in a clone `make "
+    "test` brings it)"
+)
 
 
 class LibvirtCheck:

@@ -87,4 +87,4 @@ def test_without_the_package_it_says_what_to_install(domain: Path, tmp_path: Pat
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 3
-    assert "libvirt-python is missing: not here; install the extra: pip install" in done.stderr
+    assert "libvirt-python is missing: not here; pip install libvirt-python" in done.stderr

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import textwrap
 import tomllib
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def compatibility_table() -> str:
             "validation of the manifests, mutating policy", "make interop",
         ),
         (
-            "kustomize", go_pin("kubelet", "sigs.k8s.io/kustomize/api"),
+            "kustomize (its Go module `api`)", go_pin("kubelet", "sigs.k8s.io/kustomize/api"),
             "the device plugin's base, and an overlay", "make interop",
         ),
         (
@@ -177,8 +176,8 @@ def anchor_of(heading: str) -> str:
 
 def test_the_overlay_of_the_five_minutes_fits_the_base() -> None:
     """`make interop` has kustomize itself make an overlay like it."""
-    (text,) = re.findall(r"<<END\n(.*?)\n    END\n", README.read_text(), re.DOTALL)
-    overlay = yaml.safe_load(textwrap.dedent(text))
+    (text,) = re.findall(r"<<END\n(.*?)\nEND\n", README.read_text(), re.DOTALL)
+    overlay = yaml.safe_load(text)
     folder = REPOSITORY / "sidecar-image/manifests/my-gpus"  # where the README has it made
     (base,) = ((folder / name).resolve() for name in overlay["resources"])
     kustomization = yaml.safe_load((base / "kustomization.yaml").read_text())
@@ -191,16 +190,26 @@ def test_the_overlay_of_the_five_minutes_fits_the_base() -> None:
     assert image["newTag"] == __version__
 
 
-def test_the_plan_of_the_five_minutes_is_what_the_command_prints(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+FILES = {
+    "vm.xml": "domain.xml", "vmi.yaml": "vmi.json", "pod.env": "env", "node.json": "node.json",
+}  # fmt: skip
+"""What the README calls the files of `fixtures/cases/readme`."""
+
+
+@pytest.mark.parametrize("program", [".venv/bin/launcher-hook", "launcher-hook"])
+def test_a_tree_is_what_the_command_above_it_prints(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    text = README.read_text()
-    start = text.index("    .venv/bin/launcher-hook plan")
-    command, printed, _ = re.split(r"\n\n?```\n", text[start:], maxsplit=2)
-    arguments = shlex.split(command.replace("\\\n", " "))[1:]
-    assert main(arguments) == 0
-    assert capsys.readouterr().out == f"{printed}\n"
+    monkeypatch.setenv("COLUMNS", "80")
+    command = rf"{re.escape(program)} (plan (?:[^\n]*\\\n)*[^\n]* --output tree)"
+    block = rf"```sh\n{command}\n```\n\n```\n(.*?)```"
+    (found,) = re.findall(block, README.read_text(), re.DOTALL)
+    command, printed = found
+    words = shlex.split(command.replace("\\\n", ""))
+    words = [f"fixtures/cases/readme/{FILES[word]}" if word in FILES else word for word in words]
+    assert main([*words, "--pci-ids", os.devnull]) == 0
+    assert capsys.readouterr().out == printed
 
 
 def test_the_two_commands_and_every_make_target_are_named() -> None:
@@ -213,9 +222,7 @@ def test_the_two_commands_and_every_make_target_are_named() -> None:
 
 
 def test_the_picture_is_what_the_command_beside_it_prints(update_expected: bool) -> None:
-    (command,) = re.findall(
-        r"^    (launcher-hook plan (?:.*\\\n)*.*\.svg)$", README.read_text(), re.M
-    )
+    (command,) = re.findall(r"^(launcher-hook plan (?:.*\\\n)*.*\.svg)$", README.read_text(), re.M)
     program, *arguments, arrow, file = shlex.split(command.replace("\\\n", ""))
     assert arrow == ">"
     assert f'<img src="{file}"' in README.read_text()

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from cases import CASES, case_names, read_case
 from nodes import hgx
+from test_cli import run
 from topology_trials import two_cells
 
-from launcher_hook.cli import main
 from launcher_hook.domain.forget import forget_places
 from launcher_hook.env import parse_allocations
 from launcher_hook.errors import InputError
@@ -80,17 +80,11 @@ def test_an_address_that_cannot_be_read_is_refused_with_its_line() -> None:
         forget_places(bad, "vm.xml")
 
 
-def test_a_user_is_told_of_the_addresses_that_are_kept_and_how_to_plan_anew(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    running = tmp_path / "vm.xml"
-    running.write_bytes((CASES / "readme" / "expected.xml").read_bytes())
-    arguments = ["plan", "--domain", str(running), "--set", "layout=root-bus"]
-    assert main(arguments) == 0
-    kept = capsys.readouterr()
-    assert "0000:18:00.0" in kept.out
-    assert "2 of 2 devices keep the guest address" in kept.err
-    assert main([*arguments, "--fresh"]) == 0
-    anew = capsys.readouterr()
-    assert "0000:00:08.0" in anew.out
-    assert anew.err == ""
+def test_a_user_is_told_of_the_addresses_that_are_kept_and_how_to_plan_anew() -> None:
+    arguments = ("plan", "--domain", CASES / "readme/expected.xml", "--set", "layout=root-bus")
+    kept = run(*arguments)
+    assert b"0000:18:00.0" in kept.stdout
+    assert b"2 of 2 devices keep the guest address" in kept.stderr
+    anew = run(*arguments, "--fresh")
+    assert b"0000:00:08.0" in anew.stdout
+    assert anew.stderr == b""

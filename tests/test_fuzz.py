@@ -92,16 +92,15 @@ def hostdev(*parts: str, source: str = "", bus: str = "0x86", attributes: str = 
 
 
 AT_9 = "<address type='pci' domain='0x0000' bus='0x09' slot='0x00' function='0x0'/>"
+AT_SLOT_16 = "<address type='pci' domain='0x0000' bus='0x00' slot='0x10' function='0x0'/>"
 PORT = (
-    "<controller type='pci' index='24' model='pcie-root-port'{0}>"
-    "<address type='pci' domain='0x0000' bus='0x00' slot='0x10' function='0x0'/>{1}</controller>"
+    f"<controller type='pci' index='24' model='pcie-root-port'{{0}}>{AT_SLOT_16}{{1}}</controller>"
 )
 AT_24 = "<address type='pci' domain='0x0000' bus='0x18' slot='0x00' function='0x0'{0}/>"
 
 EXPANDER = (
     "<controller type='pci' index='24' model='pcie-expander-bus'><target busNr='{0}'>"
-    "<node>{1}</node></target>"
-    "<address type='pci' domain='0x0000' bus='0x00' slot='0x10' function='0x0'/></controller>"
+    f"<node>{{1}}</node></target>{AT_SLOT_16}</controller>"
 )
 
 WIDE_HOLE = (
@@ -188,6 +187,9 @@ FOUND: dict[str, tuple[int, bytes]] = {
         TOLD_OTHERWISE.replace(b"arg value='-fw'", b"abg value='-fw_cfg'").join(
             domain(WIDE_HOLE, hostdev()).split(b"</os>", 1)
         ),
+    ),
+    "two guest addresses in a device that is not ours": (
+        TWO, domain(f"<rng>{AT_9}{AT_SLOT_16}</rng>", hostdev()),
     ),
     "devices in two places": (
         TWO, domain(PORT.format("", ""), hostdev(AT_24.format(""), bus="0xa6")).replace(

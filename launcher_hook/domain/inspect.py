@@ -67,7 +67,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         InputError: Its source is missing or is not an address.
     """
     place = f"{where}:{hostdev.sourceline}: hostdev"
-    for tag in ("source", "alias", "address"):
+    for tag in ("source", "alias"):
         if len(hostdev.findall(tag)) > 1:
             raise InputError(place, f"it has more than one <{tag}>", "keep the one that counts")
     source = hostdev.find("./source/address")
@@ -101,8 +101,10 @@ def guest_address(device: Element, place: str) -> PciAddress | None:
     Raises:
         InputError: It cannot be read.
     """
-    address = device.find("./address")
-    return None if address is None else read_guest_address(address, f"{place}/address")
+    addresses = device.findall("./address")
+    if len(addresses) > 1:
+        raise InputError(place, "it has more than one <address>", "keep the one that counts")
+    return read_guest_address(addresses[0], f"{place}/address") if addresses else None
 
 
 def read_topology(

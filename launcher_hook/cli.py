@@ -326,7 +326,7 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
     if arguments.fresh:
         from launcher_hook.domain.forget import forget_places
 
-        domain_xml = forget_places(domain_xml, where)
+        domain_xml = forget_places(domain_xml, where, vmi.placed)
     return Inputs(
         domain_xml=domain_xml,
         where=where,

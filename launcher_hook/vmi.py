@@ -40,6 +40,8 @@ class Vmi:
         requests: ``gpus[]``, then ``hostDevices[]``, each in its own order, as the launcher goes.
         config: Text of our annotation, YAML or JSON; None where there is none.
         migrating: A live migration of it is under way.
+        placed: Aliases of the hostdevs whose guest address it says itself: SR-IOV interfaces with a
+            pciAddress.
     """
 
     namespace: str = ""
@@ -49,6 +51,7 @@ class Vmi:
     config: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     migrating: bool = False
+    placed: frozenset[str] = frozenset()
 
     @property
     def config_source(self) -> tuple[str, str] | None:
@@ -110,6 +113,7 @@ def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
         config=config,
         annotations=annotations,
         migrating=_is_migrating(manifest, where),
+        placed=frozenset(_placed(manifest, where)),
     )
 
 
@@ -225,6 +229,15 @@ def _requests(manifest: Mapping[str, Any], where: str) -> Iterator[DeviceRequest
         for index, entry in enumerate(entries):
             path = f"spec.domain.devices.{key}[{index}]"
             yield _request(entry, kind, path, f"{where}: {path}", seen)
+
+
+def _placed(manifest: Mapping[str, Any], where: str) -> Iterator[str]:
+    """As virt-launcher names them (pkg/virt-launcher/virtwrap/device/hostdevice/sriov)."""
+    domain = _mapping(_mapping(manifest, "spec", where), "domain", f"{where}: spec")
+    interfaces = _mapping(domain, "devices", f"{where}: spec.domain").get("interfaces")
+    for interface in interfaces if isinstance(interfaces, list) else ():
+        if isinstance(interface, dict) and "sriov" in interface and interface.get("pciAddress"):
+            yield f"ua-sriov-{interface.get('name')}"
 
 
 def _request(

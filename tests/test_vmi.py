@@ -71,6 +71,18 @@ def test_yaml_is_read_and_other_documents_are_passed_over() -> None:
     assert (vmi.name, vmi.config) == ("y", "layout: root-bus\n")
 
 
+def test_an_interface_with_an_address_of_its_own_is_named_by_its_alias() -> None:
+    interfaces = [
+        {"name": "default", "masquerade": {}, "pciAddress": "0000:01:00.0"},
+        {"name": "sr1", "sriov": {}},
+        {"name": "sr2", "sriov": {}, "pciAddress": "0000:09:00.0"},
+        "nonsense",
+    ]
+    spec = {"domain": {"devices": {"interfaces": interfaces}}}
+    document = {"kind": "VirtualMachineInstance", "spec": spec}
+    assert parse_vmi(json.dumps(document).encode(), "v").placed == {"ua-sriov-sr2"}
+
+
 def test_a_dra_claim_has_no_resource() -> None:
     vmi = parse(manifest({"gpus": [{"name": "g", "claimName": "c", "requestName": "r"}]}))
     assert vmi.requests[0].resource is None

@@ -1,11 +1,12 @@
 """Takes out of a domain where its passed-through devices are, as before the VM's first start."""
 
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element, parse_domain, print_domain
-from launcher_hook.domain.inspect import guest_address, passed_hostdevs
+from launcher_hook.domain.inspect import alias_of, guest_address, passed_hostdevs
 from launcher_hook.errors import InputError
 
 _CARRIERS = (
@@ -16,11 +17,18 @@ _CARRIERS = (
 )
 
 
-def forget_places(domain_xml: bytes, where: str = "domain XML") -> bytes:
+def forget_places(
+    domain_xml: bytes, where: str = "domain XML", placed: Collection[str] = ()
+) -> bytes:
     """Forget the guest addresses of passed-through devices, and the controllers for them alone.
 
     A domain of a started VM has an address for everything, and an address that a device has is
-    kept. virt-launcher makes the domain anew at each start: then none has.
+    kept. virt-launcher makes the domain anew at each start: then none has but what the VMI says.
+
+    Args:
+        domain_xml: The domain.
+        where: Its name in messages.
+        placed: Aliases of devices whose address the VMI says.
 
     Raises:
         InputError: The document or an address in it cannot be read.
@@ -30,6 +38,8 @@ def forget_places(domain_xml: bytes, where: str = "domain XML") -> bytes:
     printed = print_domain(tree, domain_xml)
     emptied = []
     for hostdev in passed_hostdevs(root):
+        if alias_of(hostdev) in placed:
+            continue
         address = guest_address(hostdev, f"{where}:{hostdev.sourceline}: hostdev")
         if address is not None:
             emptied.append(address.bus)

@@ -188,6 +188,10 @@ FOUND: dict[str, tuple[int, bytes]] = {
             domain(WIDE_HOLE, hostdev()).split(b"</os>", 1)
         ),
     ),
+    "text in the root bus's controller, which gets a hole": (
+        HOLE,
+        domain("\n <controller type='pci' index='0' model='pcie-root'>x</controller>", hostdev()),
+    ),
     "two guest addresses in a device that is not ours": (
         TWO, domain(f"<rng>{AT_9}{AT_SLOT_16}</rng>", hostdev()),
     ),

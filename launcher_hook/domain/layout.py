@@ -8,7 +8,7 @@ def insert(parent: Element, element: Element, after: Element | None) -> Element:
     last = after if after is not None else (parent[-1] if len(parent) else None)
     if last is None:
         outer = _indent_of(parent)
-        if outer is not None:
+        if outer is not None and not (parent.text or "").strip():
             parent.text = outer + _step(outer, parent)
         element.tail = outer
         parent.append(element)

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from fuzz.server import fuzz as fuzz_server
@@ -70,6 +71,16 @@ def test_a_target_that_there_is_not_is_refused_with_those_that_there_are() -> No
     assert done.returncode == 2
     assert "there is no target nothing" in done.stderr
     assert all(name in done.stderr for name in (*NAMES, "server"))
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(load_target("domain").seeds()), st.integers(0))
+def test_no_change_to_a_domains_elements_does_what_the_program_may_not(
+    seed: bytes, number: int
+) -> None:
+    target = load_target("domain")
+    assert target.change is not None
+    target.check(target.change(seed, Random(number)))
 
 
 # What the fuzzer has found, each as small as it still did it.

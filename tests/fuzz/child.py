@@ -15,6 +15,7 @@ import zlib
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from random import Random
 
 import atheris
 
@@ -91,6 +92,15 @@ def main() -> None:
             gc.collect()
         run(data)
 
+    def change(data: bytes, most_bytes: int, seed: int) -> bytes:
+        """Every other input is made by the target, where it can; a fuzzer makes the rest."""
+        random = Random(seed)
+        if random.random() < 0.5:
+            other = bytes(target.change(data, random))
+            if len(other) <= most_bytes:
+                return other
+        return bytes(atheris.Mutate(data, most_bytes))
+
     options = [
         f"-max_total_time={seconds}",
         f"-dict={dictionary}",
@@ -101,7 +111,8 @@ def main() -> None:
         "-len_control=20",
         "-print_final_stats=1",
     ]
-    atheris.Setup([sys.argv[0], *options, corpus], collecting)
+    more = {} if target.change is None else {"custom_mutator": change}
+    atheris.Setup([sys.argv[0], *options, corpus], collecting, **more)
     atheris.Fuzz()
 
 

@@ -1,8 +1,10 @@
 """Any bytes as a domain XML, in a handful of situations: render, and render again."""
 
 from dataclasses import replace
+from random import Random
 
 from canonical import canonical_without_ours
+from fuzz.elements import change_elements
 from fuzz.target import CASES, SHARED_DOMAINS, Target, case_files
 from lxml import etree
 
@@ -221,6 +223,20 @@ WORDS = [
     b"<?xml version='1.0' encoding='utf-16'?>",
 ]
 
+VALUES = (
+    "", "0", "1", "24", "25", "254", "255", "-1", "0x00", "0x10", "0x18", "0x1f", "0000:86:00.0",
+    "pci", "mdev", "usb", "virtio", "subsystem", "on", "off", "q35", "pc", "x86_64", "pcie-root",
+    "pcie-root-port", "pcie-expander-bus", "pcie-switch-upstream-port",
+    "pcie-switch-downstream-port", "pcie-to-pci-bridge",
+)  # fmt: skip
+"""Of attributes: what decides something."""
+
+
+def change(data: bytes, random: Random) -> bytes:
+    """The same situation or check, and other elements."""
+    return data[:1] + change_elements(data[1:], random, VALUES)
+
+
 TARGET = Target(
     "domain",
     check,
@@ -237,4 +253,5 @@ TARGET = Target(
         "schema.rules",
         "schema.guest",
     ),
+    change,
 )

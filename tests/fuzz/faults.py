@@ -2,7 +2,7 @@
 
 import json
 
-from fuzz.domain import SCHEMAS, WORDS
+from fuzz.domain import SCHEMAS, WORDS, change
 from fuzz.target import CASES, Target, case_files
 
 from launcher_hook.schema import load_schemas
@@ -41,4 +41,4 @@ def seeds() -> list[bytes]:
     return [kind + domain for domain in domains for kind in (b"l", b"x")] + [b"e" + small]
 
 
-TARGET = Target("faults", check, seeds, WORDS, ("schema", "validate"))
+TARGET = Target("faults", check, seeds, WORDS, ("schema", "validate"), change)

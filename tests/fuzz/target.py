@@ -23,6 +23,8 @@ class Target:
         seeds: Inputs that make sense, to begin with.
         words: What a byte string is unlikely to hit by chance.
         about: The modules of launcher_hook that read these bytes, for the report's coverage.
+        change: Makes another input of one that makes sense, which makes sense more often than what
+            a fuzzer makes of its bytes.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Target:
     seeds: Callable[[], list[bytes]]
     words: Sequence[bytes]
     about: Sequence[str]
+    change: Callable[[bytes, Random], bytes] | None = None
 
 
 def load_target(name: str) -> Target:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -43,10 +43,14 @@ class _Parser(argparse.ArgumentParser):
 
     Attributes:
         fill: Adds its options when they are asked for: doctor's are 5 ms of a server's start.
+        commands: Those that it has.
+        given: The words that it was asked to parse.
     """
 
     last_words: Callable[[], str] = str
     fill: Callable[["_Parser"], None] | None = None
+    commands: Collection[str] = ()
+    given: Sequence[str] = ()
 
     def parse_known_args(  # type: ignore[override] # a subparser is only called like this
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -55,10 +59,18 @@ class _Parser(argparse.ArgumentParser):
         if self.fill is not None:
             fill, self.fill = self.fill, None
             fill(self)
-        return super().parse_known_args(args, namespace)
+        self.given = sys.argv[1:] if args is None else args
+        parsed, left = super().parse_known_args(args, namespace)
+        if left:  # here, where it is known which command they were for
+            self.error(f"{' '.join(map(repr, left))} cannot be taken")
+        return parsed, left
 
     def error(self, message: str) -> NoReturn:
-        complain(f"{self.prog}: {message}; see '{self.prog} --help'")
+        from launcher_hook.usage import explain_usage
+
+        said = explain_usage(message, self.given, self._option_string_actions, self.commands)
+        place = "".join(f"{command}: " for command in self.prog.split()[1:])
+        complain(f"{place}{said}; see '{self.prog} --help'")
         sys.exit(InputError.exit_status)
 
     def format_help(self) -> str:
@@ -79,6 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"launcher-hook {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.commands = commands.choices
     _add_render(commands)
     _add_plan(commands)
     _add_validate(commands)

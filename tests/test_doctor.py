@@ -253,7 +253,7 @@ def test_a_configuration_annotation_that_the_hook_refuses_is_an_error(
 @pytest.mark.parametrize(
     ("args", "what"),
     [
-        (["--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["--no-such-option"], "there is no option '--no-such-option'; take it out"),
         (["--set", "layout=x"], "'x' is not allowed"),
         (["--env", "PCI_RESOURCE_X=1"], "'1' is not a PCI address"),
         (["--rom-dir", "roms"], "'roms' is no directory to be allowed"),

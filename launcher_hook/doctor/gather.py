@@ -256,10 +256,8 @@ def parse_serve(words: Sequence[str]) -> argparse.Namespace | str:
         with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
             return make_parser().parse_args(["serve", *words])
     except SystemExit:
-        said = (
-            printed.getvalue().strip().removeprefix("launcher-hook: ")
-        )  # the line's, the parser's
-        return said.removeprefix("launcher-hook: ") or "they ask for help"
+        said = printed.getvalue().strip().removeprefix("launcher-hook: serve: ")
+        return said or "they ask for help"
 
 
 def check_arguments(words: Sequence[str]) -> str | None:

@@ -71,7 +71,9 @@ class Scene:
             Inputs(
                 domain_xml=(directory / "domain.xml").read_bytes(),
                 vmi=Vmi() if vmi is None else parse_vmi(vmi.read_bytes(), vmi.name),
-                allocations=parse_allocations(parse_env_file(env.splitlines(), "env")),
+                allocations=parse_allocations(
+                    parse_env_file(env.splitlines(), "env") if env else {}
+                ),
                 host=host,
                 settings=self.settings,
             )

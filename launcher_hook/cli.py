@@ -146,16 +146,19 @@ def _validate(arguments: argparse.Namespace) -> int:
     for name in arguments.files:
         try:
             data = _read_domain(name)
-            verdict = validate_domain(data, _where(name), schemas, explain=arguments.explain)
-            if libvirt is not None and verdict.is_domain:
-                # Its own schema only where ours has nothing to say: that one names the place.
-                more = libvirt.fault(data, validate=not verdict.faults)
-                verdict = Verdict(verdict.where, (*verdict.faults, *more))
-        except InputError as error:
-            verdict = Verdict.unreadable(_where(name), error)
+        except InputError as error:  # the others are still checked
+            complain(str(error))
+            continue
+        verdict = validate_domain(data, _where(name), schemas, explain=arguments.explain)
+        if libvirt is not None and verdict.is_domain:
+            # Its own schema only where ours has nothing to say: that one names the place.
+            more = libvirt.fault(data, validate=not verdict.faults)
+            verdict = Verdict(verdict.where, (*verdict.faults, *more))
         verdicts.append(verdict)
     checkers = schemas.name if libvirt is None else f"{schemas.name}, and in {libvirt.name}"
     _print(print_verdicts(verdicts, checkers, arguments.output))
+    if len(verdicts) < len(arguments.files):
+        return InputError.exit_status
     return 4 if any(verdict.faults for verdict in verdicts) else 0
 
 

@@ -416,13 +416,21 @@ def test_validate_goes_on_behind_a_file_that_it_cannot_read(tmp_path: Path) -> N
     bad = tmp_path / "bad.xml"
     bad.write_text("<network/>")
     done = run("validate", "/nonexistent", bad)
-    assert done.returncode == 4
-    first, second, _ = done.stdout.decode().splitlines()
-    assert first == (
-        "/nonexistent: /: it cannot be read: No such file or directory; "
-        "give the path of a readable file"
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "launcher-hook: /nonexistent: it cannot be read: No such file or directory; "
+        "give the path of a readable file\n"
     )
-    assert second.startswith(f"{bad}:1: /: its root is 'network', not 'domain'")
+    first, second = done.stdout.decode().splitlines()
+    assert first.startswith(f"{bad}:1: /: its root is 'network', not 'domain'")
+    assert second.startswith("checked against")
+
+
+def test_validate_claims_to_have_checked_nothing_where_no_file_can_be_read() -> None:
+    done = run("validate", "/nonexistent")
+    assert (done.returncode, done.stdout) == (2, b"")
+    done = run("validate", "/nonexistent", "--output", "json")
+    assert (done.returncode, json.loads(done.stdout)["files"]) == (2, [])
 
 
 def test_an_unclaimed_device_is_attached_and_said_so_without_being_asked() -> None:

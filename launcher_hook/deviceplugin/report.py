@@ -6,10 +6,14 @@ from typing import Any
 from launcher_hook.deviceplugin.devices import Device, Inventory, Unoffered
 from launcher_hook.model import HostFunction
 from launcher_hook.pciids import PciNames
+from launcher_hook.vfio import is_bridge
 
 
 def print_table(inventory: Inventory, names: PciNames) -> str:
-    """A block a resource, then one line for each function that is not offered."""
+    """A block a resource, then one line for each function that is not offered.
+
+    Bridges are left out: no VM is ever given one. A selector that matches one is told.
+    """
     lines: list[str] = []
     for resource, devices in inventory.resources.items():
         healthy = sum(device.trouble is None for device in devices)
@@ -19,11 +23,14 @@ def print_table(inventory: Inventory, names: PciNames) -> str:
         lines.append("")
     if not inventory.resources:
         lines += ["nothing is offered", ""]
-    if inventory.unoffered:
+    shown = [
+        u
+        for u in inventory.unoffered
+        if u.selected or u.function is None or not is_bridge(u.function)
+    ]
+    if shown:
         lines.append("not offered:")
-        lines += _columns(
-            [(str(u.source), _kind(u.function, names), u.why) for u in inventory.unoffered]
-        )
+        lines += _columns([(str(u.source), _kind(u.function, names), u.why) for u in shown])
     for warning in inventory.warnings:
         lines.append(f"warning: {warning}")
     return "\n".join(lines).rstrip() + "\n"

@@ -208,7 +208,8 @@ def _discover(arguments: argparse.Namespace) -> int:
     if arguments.snapshot is not None:
         write_file(arguments.snapshot, print_snapshot(node.host, node.nodes))
     printers = {"table": report.print_table, "json": report.print_json}
-    _print(printers[arguments.output](node.take_inventory(every=True), names))
+    inventory = node.take_inventory(every=True)
+    _print(printers[arguments.output](inventory, names, node.nodes.all() is not None))
     return 0
 
 

@@ -33,6 +33,12 @@ def default_of(key: str) -> object:
     return getattr(Settings(), setting_of(key))
 
 
+def print_default(key: str) -> str:
+    """The same, as it would be written."""
+    default = default_of(key)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def _truth(value: Any, where: str) -> bool:
     if value not in ("true", "false"):
         raise refusal(where, value, "is not allowed", "write true or false")
@@ -90,8 +96,9 @@ KEYS = {
     ),
     "managed": choice(
         get_args(Managed),
-        "libvirt's managed attribute: yes lets libvirt bind and reset the function, keep leaves "
-        "what the launcher wrote.",
+        "libvirt's managed attribute: yes lets libvirt bind the function to vfio-pci and give it "
+        "back to its driver; no expects it on vfio-pci and leaves it there; keep leaves what the "
+        "launcher wrote.",
     ),
     "slots": Key(
         "name: guest address",

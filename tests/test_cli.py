@@ -11,6 +11,8 @@ import yaml
 from cases import CASES
 from hosttree import add_mdev, build_host_tree, gpu
 
+from launcher_hook.arguments import make_parser
+
 COMMAND = str(Path(sys.executable).with_name("launcher-hook"))
 README = CASES / "readme"
 VARIABLE = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A"
@@ -273,8 +275,16 @@ def test_help_says_what_there_is(command: str) -> None:
     assert done.returncode == 0
     text = done.stdout.decode()
     if command != "validate":
+        assert "is a warning. Default: false." in " ".join(text.split())
         for word in ("layout", "companions", "managed", "slots", "PCI_RESOURCE_", "example"):
             assert word in text
+
+
+@pytest.mark.parametrize("command", ["", *make_parser().commands])
+def test_help_fits_a_terminal_of_80_columns(command: str) -> None:
+    done = run(*command.split(), "--help", env={"COLUMNS": "80"})
+    assert done.returncode == 0
+    assert [line for line in done.stdout.decode().splitlines() if len(line) > 79] == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["render"], ["plan", "--output", "x"]])

@@ -327,6 +327,7 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
         check_known(host, arguments.sysfs)
     where = _where(arguments.domain)
     domain_xml = _read_domain(arguments.domain)
+    _say_whose_it_is(domain_xml, where, vmi)
     if arguments.fresh:
         from launcher_hook.domain.forget import forget_places
 
@@ -340,6 +341,22 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
         settings=_read_settings(arguments, vmi),
         rom_directories=_read_rom_directories(arguments),
     )
+
+
+def _say_whose_it_is(domain_xml: bytes, where: str, vmi: Vmi) -> None:
+    """A domain and a VMI that a user has put together may be of two VMs."""
+    from launcher_hook.domain.document import parse_domain
+
+    name = parse_domain(domain_xml, where).getroot().findtext("name")
+    # kubevirt pkg/virt-launcher/virtwrap/api: VMINamespaceKeyFunc
+    wanted = f"{vmi.namespace}_{vmi.name}"
+    if name and vmi.namespace and vmi.name and name != wanted:
+        logging.getLogger(__name__).warning(
+            "%s is the domain %r, and that of the VMI is %r: see that both are of one VM",
+            where,
+            name,
+            wanted,
+        )
 
 
 def _say_what_is_kept(decision: "Decision") -> None:

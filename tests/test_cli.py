@@ -74,6 +74,22 @@ def test_a_vmi_may_be_yaml(tmp_path: Path) -> None:
     assert done.stdout == (README / "expected.xml").read_bytes()
 
 
+def test_a_domain_of_another_vm_is_a_warning(tmp_path: Path) -> None:
+    manifest = tmp_path / "vmi.json"
+    text = (README / "vmi.json").read_text()
+    manifest.write_text(text.replace('"name": "vm"', '"name": "other"'))
+    arguments = ["--domain", README / "domain.xml", "--vmi", manifest, "--env", DEVICES]
+    for command in ("render", "plan"):
+        done = run(command, *arguments)
+        assert done.returncode == 0
+        assert done.stderr.decode() == (
+            f"WARNING {README / 'domain.xml'} is the domain 'default_vm', and that of the VMI is "
+            "'default_other': see that both are of one VM\n"
+        )
+    manifest.write_text(text.replace('"name": "vm",', "").replace('"name": "vm"', '"uid": "x"'))
+    assert run("plan", *arguments).stderr == b""
+
+
 def test_the_configuration_comes_from_file_and_set(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("layout: root-bus\nslots: {gpu1: '0000:00:10.0'}\n")

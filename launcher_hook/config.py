@@ -85,7 +85,13 @@ def _parse_layer(where: str, content: str | bytes) -> dict[str, Any]:
 
 
 def _check_whose(layer: Mapping[str, Any], where: str) -> None:
-    """Refuse the device plugin's configuration in its own name: some of its keys are like ours."""
+    """Refuse another file in its own name: the nearest key of ours would lead astray."""
+    if "apiVersion" in layer and layer.get("kind") != "KubeVirt":
+        raise InputError(
+            where,
+            f"it is a manifest of kind {shorten(layer.get('kind'))}, not the hook's configuration",
+            "give a VMI by --vmi; the keys here are " + ", ".join(KEYS),
+        )
     for key in layer:
         if key in PLUGIN_KEYS or (key == "kind" and layer[key] == "KubeVirt"):
             raise InputError(

@@ -55,7 +55,7 @@ def check_keys(values: Mapping[str, Any], keys: Mapping[str, Key], where: str) -
 def _nearest(name: object, keys: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(str(name), keys, n=1, cutoff=0.4)
+    near = get_close_matches(str(name), keys, n=1)
     return f"write {near[0]!r}" if near else f"the keys are {', '.join(keys)}"
 
 

@@ -132,10 +132,15 @@ def test_a_wrong_assignment_is_refused_with_what_is_right(text: str, message: st
             "cfg: it is not YAML: while parsing a flow mapping, expected ',' or '}', but got "
             "'<stream end>', in line 3, column 1; mend the YAML$",
         ),
+        (
+            b"apiVersion: kubevirt.io/v1\nkind: VirtualMachine",
+            "cfg: it is a manifest of kind 'VirtualMachine', not the hook's configuration; give a "
+            "VMI by --vmi; the keys here are layout, strict",
+        ),
         (b"devices: {gpu0: }", "cfg: devices.gpu0: it is empty; write e.g. {bootOrder: 1}"),
         (b" " * (1024 * 1024 + 1), "cfg: it has 1048577 bytes; give a configuration below 1 MiB"),
     ],
-    ids=["words", "list", "alias", "encoding", "place", "empty", "size"],
+    ids=["words", "list", "alias", "encoding", "place", "manifest", "empty", "size"],
 )
 def test_a_file_that_is_no_configuration_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -245,7 +245,7 @@ def _input_error(error: ValidationError, where: str) -> InputError:
                 "that is the hook's configuration, not the device plugin's",
                 f"give it to render, plan or serve; the keys here are {', '.join(known)}",
             )
-        near = get_close_matches(key, known, n=1, cutoff=0.4)
+        near = get_close_matches(key, known, n=1)
         fix = f"write {near[0]!r}" if near else f"the keys are {', '.join(known)}"
         return InputError(where, "there is no such key", fix)
     if first["type"] == "missing":

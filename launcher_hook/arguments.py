@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
@@ -24,9 +24,10 @@ HOOKS_DIRECTORY = Path("/var/run/kubevirt-hooks")
 """Where virt-launcher mounts a hook sidecar's directory."""
 
 _INPUTS_HELP = """\
-The devices come from PCI_RESOURCE_* and MDEV_PCI_RESOURCE_* variables: the process's own, then
-those of --env-file, then those of --env; a later one replaces an earlier one of the same name.
-Without any, the hostdevs that stand in the domain are the devices.
+The devices come from PCI_RESOURCE_* and MDEV_PCI_RESOURCE_* variables: the
+process's own, then those of --env-file, then those of --env; a later one
+replaces an earlier one of the same name. Without any, the hostdevs that stand
+in the domain are the devices.
 
 The configuration comes from --config, then the VMI's annotation
 passthrough.launcher-hook.io/config, then --set. Its keys:
@@ -43,10 +44,14 @@ class _Parser(argparse.ArgumentParser):
 
     Attributes:
         fill: Adds its options when they are asked for: doctor's are 5 ms of a server's start.
+        commands: Those that it has.
+        given: The words that it was asked to parse.
     """
 
     last_words: Callable[[], str] = str
     fill: Callable[["_Parser"], None] | None = None
+    commands: Collection[str] = ()
+    given: Sequence[str] = ()
 
     def parse_known_args(  # type: ignore[override] # a subparser is only called like this
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -55,10 +60,18 @@ class _Parser(argparse.ArgumentParser):
         if self.fill is not None:
             fill, self.fill = self.fill, None
             fill(self)
-        return super().parse_known_args(args, namespace)
+        self.given = sys.argv[1:] if args is None else args
+        parsed, left = super().parse_known_args(args, namespace)
+        if left:  # here, where it is known which command they were for
+            self.error(f"{' '.join(map(repr, left))} cannot be taken")
+        return parsed, left
 
     def error(self, message: str) -> NoReturn:
-        complain(f"{self.prog}: {message}; see '{self.prog} --help'")
+        from launcher_hook.usage import explain_usage
+
+        said = explain_usage(message, self.given, self._option_string_actions, self.commands)
+        place = "".join(f"{command}: " for command in self.prog.split()[1:])
+        complain(f"{place}{said}; see '{self.prog} --help'")
         sys.exit(InputError.exit_status)
 
     def format_help(self) -> str:
@@ -79,6 +92,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"launcher-hook {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.commands = commands.choices
     _add_render(commands)
     _add_plan(commands)
     _add_validate(commands)
@@ -167,9 +181,10 @@ def _add_validate(commands: _Commands) -> None:
         "validate",
         "check domain XML and name each fault, what is wrong and what to do",
         lambda: (
-            "Checks libvirt's RELAX NG schema and the rules about PCI addresses, aliases and\n"
-            "sources that a schema cannot say. Exit status 0: clean; 4: faults.\n"
-            "A domain that virt-launcher wrote has faults of the launcher's that libvirt overlooks."
+            "Checks libvirt's RELAX NG schema and the rules about PCI addresses, aliases\n"
+            "and sources that a schema cannot say. Exit status 0: clean; 4: faults; 2: a\n"
+            "file cannot be read. A domain that virt-launcher wrote has faults of the\n"
+            "launcher's that libvirt overlooks."
         ),
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="domain XML; - is stdin")
@@ -197,9 +212,9 @@ def _add_serve(commands: _Commands) -> None:
         "serve",
         "be the hook sidecar: answer virt-launcher on a unix socket",
         lambda: (
-            "The socket is named after CONTAINER_NAME. It is there when the server can answer,\n"
-            "and goes when the launcher says Shutdown or on SIGTERM. Environment and /sys are\n"
-            "read anew on each call."
+            "The socket is named after CONTAINER_NAME. It is there when the server can\n"
+            "answer, and goes when the launcher says Shutdown or on SIGTERM. Environment\n"
+            "and /sys are read anew on each call."
         ),
     )
     parser.add_argument(
@@ -294,13 +309,13 @@ def _add_configuration(parser: argparse.ArgumentParser) -> None:
 
 
 def _inputs_epilog(example: str) -> str:
-    from launcher_hook.configkeys import KEYS, default_of
+    from launcher_hook.configkeys import KEYS, print_default
     from launcher_hook.devicekeys import DEVICE_KEYS
 
-    width = 66
+    width = 65
     lines = []
     for name, key in KEYS.items():
-        text = f"{key.meaning} Default: {default_of(name)}."
+        text = f"{key.meaning} Default: {print_default(name)}."
         lines.extend(_wrap(f"  {name}", text, width))
     lines.append("\nBelow devices.NAME:")
     for name, key in DEVICE_KEYS.items():

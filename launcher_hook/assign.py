@@ -33,6 +33,9 @@ _SRIOV_ALIAS_PREFIX = "ua-sriov-"
 # As the launcher writes it for a hostDevices[] entry whose resource is a USB device.
 _USB_ALIAS_PREFIX = "ua-usb-host-"
 
+# Of variables that no entry uses: named in a message, and looked at for the one that was meant.
+_MOST_NAMED, _MOST_COMPARED = 3, 64
+
 
 def is_user_alias(alias: str) -> bool:
     """Whether libvirt keeps an alias that a user wrote."""
@@ -115,7 +118,7 @@ def assign_devices(
             nameless_usb -= 1
             continue
         if claim is None:
-            source, variable = _next_source(request, allocations, taken)
+            source, variable = _next_source(request, requests, allocations, taken)
             taken.add(source)
             claim = by_source.get(source)
         else:
@@ -201,7 +204,10 @@ def _allocated(resource: str, allocations: Mapping[str, Allocation]) -> list[All
 
 
 def _next_source(
-    request: DeviceRequest, allocations: Mapping[str, Allocation], taken: Collection[HostSource]
+    request: DeviceRequest,
+    requests: Sequence[DeviceRequest],
+    allocations: Mapping[str, Allocation],
+    taken: Collection[HostSource],
 ) -> tuple[HostSource, str]:
     where = f"{request.path} ({request.name!r})"
     alias = f"ua-{request.kind}-{request.name}"
@@ -224,11 +230,42 @@ def _next_source(
             f"have the pod allocated one {request.resource!r} more, or drop the entry",
         )
     variable = variable_of(request.resource)
+    other = ""
+    fix = f"have {request.resource!r} allocated to the pod, or give --env {variable}=0000:3b:00.0"
+    unused = _unused(requests, allocations)
+    if unused:
+        other = f" ({', '.join(unused[:_MOST_NAMED])} is, and no entry uses it)"
+        near = _nearest(variable, unused)
+        if near is not None:
+            fix = f"give {variable} instead of {near}, or write the deviceName that {near} is of"
     raise InputError(
-        where,
-        f"{variable} is not set, and the domain has no hostdev {alias!r}",
-        f"have {request.resource!r} allocated to the pod, or give --env {variable}=0000:3b:00.0",
+        where, f"{variable} is not set{other}, and the domain has no hostdev {alias!r}", fix
     )
+
+
+def _unused(
+    requests: Sequence[DeviceRequest], allocations: Mapping[str, Allocation]
+) -> Sequence[str]:
+    """The variables that are of no request, by name."""
+    used = {
+        allocation.variable
+        for request in requests
+        for allocation in (_allocated(request.resource, allocations) if request.resource else ())
+    }
+    return [name for name in sorted(allocations) if name not in used]
+
+
+def _nearest(variable: str, names: Sequence[str]) -> str | None:
+    """The name that was probably given instead."""
+    from difflib import get_close_matches
+
+    likely = {
+        name.partition(PCI_PREFIX)[2]: name  # of MDEV_PREFIX that is the end
+        for name in names[:_MOST_COMPARED]
+        if len(name) <= 2 * len(variable)
+    }
+    near = get_close_matches(variable.removeprefix(PCI_PREFIX), likely, n=1)
+    return likely[near[0]] if near else None
 
 
 def _assignment(

@@ -146,16 +146,19 @@ def _validate(arguments: argparse.Namespace) -> int:
     for name in arguments.files:
         try:
             data = _read_domain(name)
-            verdict = validate_domain(data, _where(name), schemas, explain=arguments.explain)
-            if libvirt is not None and verdict.is_domain:
-                # Its own schema only where ours has nothing to say: that one names the place.
-                more = libvirt.fault(data, validate=not verdict.faults)
-                verdict = Verdict(verdict.where, (*verdict.faults, *more))
-        except InputError as error:
-            verdict = Verdict.unreadable(_where(name), error)
+        except InputError as error:  # the others are still checked
+            complain(str(error))
+            continue
+        verdict = validate_domain(data, _where(name), schemas, explain=arguments.explain)
+        if libvirt is not None and verdict.is_domain:
+            # Its own schema only where ours has nothing to say: that one names the place.
+            more = libvirt.fault(data, validate=not verdict.faults)
+            verdict = Verdict(verdict.where, (*verdict.faults, *more))
         verdicts.append(verdict)
     checkers = schemas.name if libvirt is None else f"{schemas.name}, and in {libvirt.name}"
     _print(print_verdicts(verdicts, checkers, arguments.output))
+    if len(verdicts) < len(arguments.files):
+        return InputError.exit_status
     return 4 if any(verdict.faults for verdict in verdicts) else 0
 
 
@@ -205,7 +208,8 @@ def _discover(arguments: argparse.Namespace) -> int:
     if arguments.snapshot is not None:
         write_file(arguments.snapshot, print_snapshot(node.host, node.nodes))
     printers = {"table": report.print_table, "json": report.print_json}
-    _print(printers[arguments.output](node.take_inventory(every=True), names))
+    inventory = node.take_inventory(every=True)
+    _print(printers[arguments.output](inventory, names, node.nodes.all() is not None))
     return 0
 
 
@@ -323,6 +327,7 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
         check_known(host, arguments.sysfs)
     where = _where(arguments.domain)
     domain_xml = _read_domain(arguments.domain)
+    _say_whose_it_is(domain_xml, where, vmi)
     if arguments.fresh:
         from launcher_hook.domain.forget import forget_places
 
@@ -336,6 +341,22 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
         settings=_read_settings(arguments, vmi),
         rom_directories=_read_rom_directories(arguments),
     )
+
+
+def _say_whose_it_is(domain_xml: bytes, where: str, vmi: Vmi) -> None:
+    """A domain and a VMI that a user has put together may be of two VMs."""
+    from launcher_hook.domain.document import parse_domain
+
+    name = parse_domain(domain_xml, where).getroot().findtext("name")
+    # kubevirt pkg/virt-launcher/virtwrap/api: VMINamespaceKeyFunc
+    wanted = f"{vmi.namespace}_{vmi.name}"
+    if name and vmi.namespace and vmi.name and name != wanted:
+        logging.getLogger(__name__).warning(
+            "%s is the domain %r, and that of the VMI is %r: see that both are of one VM",
+            where,
+            name,
+            wanted,
+        )
 
 
 def _say_what_is_kept(decision: "Decision") -> None:

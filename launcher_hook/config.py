@@ -8,12 +8,21 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from launcher_hook.configkeys import check_values
+from launcher_hook.configkeys import KEYS, check_values
 from launcher_hook.devicekeys import DEVICE_KEYS
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.settings import Settings
 
 MAX_CONFIG_BYTES = 1024 * 1024
+
+PLUGIN_KEYS = (
+    "permittedHostDevices",
+    "pciHostDevices",
+    "mediatedDevices",
+    "selectors",
+    "idsPerGroup",
+)
+"""The keys of `device-plugin --config`, which is another file."""
 
 MAX_ANNOTATION_CHARACTERS = 16 * 1024
 """700 slots. Kubernetes lets a VM's owner write 256 KiB, which as YAML may be 90 MB in memory and
@@ -54,6 +63,8 @@ def _read(
     for source in (file, annotation):
         if source is not None:
             layers.append((source[0], _parse_layer(*source)))
+    for where, layer in layers:
+        _check_whose(layer, where)
     layers.extend((f"--set {text}", _parse_set(text)) for text in assignments)
     merged: dict[str, Any] = {}
     for where, layer in layers:
@@ -71,6 +82,24 @@ def _parse_layer(where: str, content: str | bytes) -> dict[str, Any]:
     if not isinstance(layer, dict):
         raise InputError(where, f"{shorten(layer)} is not a mapping", "write lines of 'key: value'")
     return layer
+
+
+def _check_whose(layer: Mapping[str, Any], where: str) -> None:
+    """Refuse another file in its own name: the nearest key of ours would lead astray."""
+    if "apiVersion" in layer and layer.get("kind") != "KubeVirt":
+        raise InputError(
+            where,
+            f"it is a manifest of kind {shorten(layer.get('kind'))}, not the hook's configuration",
+            "give a VMI by --vmi; the keys here are " + ", ".join(KEYS),
+        )
+    for key in layer:
+        if key in PLUGIN_KEYS or (key == "kind" and layer[key] == "KubeVirt"):
+            raise InputError(
+                f"{where}: {key}",
+                "that is the device plugin's configuration, not the hook's",
+                "give it to device-plugin, discover or doctor --plugin-config; the keys here are "
+                + ", ".join(KEYS),
+            )
 
 
 def _parse_set(text: str) -> dict[str, Any]:
@@ -127,8 +156,10 @@ def parse_yaml(content: str | bytes, where: str) -> Any:
     try:
         return yaml.load(content, Loader=_Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(where, f"it is not YAML: {problem}", "mend the YAML") from None
+        from launcher_hook.yamlfault import explain_yaml
+
+        what = f"it is not YAML: {explain_yaml(error)}"
+        raise InputError(where, what, "mend the YAML") from None
 
 
 def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:

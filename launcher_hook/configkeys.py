@@ -4,8 +4,16 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from launcher_hook.devicekeys import DEVICE_KEYS, check_devices
-from launcher_hook.errors import InputError, shorten
-from launcher_hook.keys import Key, check_keys, check_mapping, choice, describe_keys, setting_of
+from launcher_hook.errors import InputError
+from launcher_hook.keys import (
+    Key,
+    check_keys,
+    check_mapping,
+    choice,
+    describe_keys,
+    refusal,
+    setting_of,
+)
 from launcher_hook.pci import BDF_EXAMPLE, BDF_SCHEMA, PciAddress
 from launcher_hook.settings import MAX_HOLE_BYTES, Companions, Layout, Managed, PciHole64, Settings
 from launcher_hook.sizes import MIB, SIZE_SCHEMA, parse_size, round_up
@@ -25,9 +33,15 @@ def default_of(key: str) -> object:
     return getattr(Settings(), setting_of(key))
 
 
+def print_default(key: str) -> str:
+    """The same, as it would be written."""
+    default = default_of(key)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def _truth(value: Any, where: str) -> bool:
     if value not in ("true", "false"):
-        raise InputError(where, f"{shorten(value)} is not allowed", "write true or false")
+        raise refusal(where, value, "is not allowed", "write true or false")
     return bool(value == "true")
 
 
@@ -40,7 +54,7 @@ def _pci_hole(value: Any, where: str) -> PciHole64:
     except ValueError as error:
         raise InputError(where, str(error).partition("; ")[0], fix) from None
     if not 0 < size_bytes <= MAX_HOLE_BYTES:
-        raise InputError(where, f"{shorten(value)} is not allowed", fix)
+        raise refusal(where, value, "is not allowed", fix)
     return round_up(size_bytes, MIB)
 
 
@@ -51,7 +65,7 @@ def _guest_addresses(value: Any, where: str) -> dict[str, PciAddress]:
 
 def _guest_address(bdf: Any, where: str) -> PciAddress:
     if not isinstance(bdf, str):
-        raise InputError(where, f"{shorten(bdf)} is not a guest address", BDF_EXAMPLE)
+        raise refusal(where, bdf, "is not a guest address", BDF_EXAMPLE)
     try:
         return PciAddress.parse(bdf)
     except ValueError as error:
@@ -82,8 +96,9 @@ KEYS = {
     ),
     "managed": choice(
         get_args(Managed),
-        "libvirt's managed attribute: yes lets libvirt bind and reset the function, keep leaves "
-        "what the launcher wrote.",
+        "libvirt's managed attribute: yes lets libvirt bind the function to vfio-pci and give it "
+        "back to its driver; no expects it on vfio-pci and leaves it there; keep leaves what the "
+        "launcher wrote.",
     ),
     "slots": Key(
         "name: guest address",

@@ -3,8 +3,16 @@
 from typing import Any
 
 from launcher_hook.cpuset import CPUSET_PATTERN, MAX_MEMBER, parse_cpuset
-from launcher_hook.errors import InputError, shorten
-from launcher_hook.keys import Key, check_keys, check_mapping, choice, describe_keys, number, text
+from launcher_hook.keys import (
+    Key,
+    check_keys,
+    check_mapping,
+    choice,
+    describe_keys,
+    number,
+    refusal,
+    text,
+)
 from launcher_hook.settings import DeviceOptions
 
 _EXAMPLE = "{gpu0: {bootOrder: 1}}"
@@ -45,7 +53,7 @@ def _nodeset(value: Any, where: str) -> str:
             return value
     except ValueError:
         pass
-    raise InputError(where, f"{shorten(value)} is no set of NUMA cells", "write e.g. 0-1 or 0,2")
+    raise refusal(where, value, "is no set of NUMA cells", "write e.g. 0-1 or 0,2")
 
 
 _ROM = {

@@ -1,6 +1,7 @@
 """Device nodes: which of those that matter to vfio exist below a ``/dev``, or existed on a node."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +18,8 @@ class DeviceNodes(Protocol):
     def exists(self, path: str) -> bool:
         """Whether the node, or a directory of nodes, is there."""
 
-    def all(self) -> frozenset[str]:
-        """Every node and directory that matters to vfio."""
+    def all(self) -> frozenset[str] | None:
+        """Every node and directory that matters to vfio; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class NodeTree:
 
 @dataclass(frozen=True, slots=True)
 class NodeList:
-    """The nodes that a snapshot has."""
+    """The nodes that a snapshot has; one without any was taken where there was no ``/dev``."""
 
     paths: frozenset[str] = frozenset()
 
@@ -54,6 +55,15 @@ class NodeList:
         """Whether the snapshot has it."""
         return path in self.paths
 
-    def all(self) -> frozenset[str]:
-        """Every one."""
-        return self.paths
+    def all(self) -> frozenset[str] | None:
+        """Every one; None where there is none."""
+        return self.paths or None
+
+
+def find_among(paths: frozenset[str] | None) -> Callable[[str], bool]:
+    """Say of each node whether it is among those that there are; what is not known is there."""
+    return _is_anywhere if paths is None else paths.__contains__
+
+
+def _is_anywhere(_path: str) -> bool:
+    return True

@@ -5,19 +5,23 @@ from pathlib import Path
 
 from launcher_hook.nodearguments import add_pci_ids, add_vendors
 
-DOCTOR = "look at a node, a cluster's settings or a VM, and say what is wrong and what to do"
+DOCTOR = "look at a node, a cluster or a VM, and say what is wrong and what to do"
 
 DOCTOR_HELP = """\
-It asks no cluster: give it files, as kubectl prints them, with -o yaml or -o json; - is stdin.
-What could not be checked, for want of one, is listed last.
+It asks no cluster: give it files, as kubectl prints them, with -o yaml or -o
+json; - is stdin. What could not be checked, for want of one, is listed last.
 
 examples:
-  launcher-hook doctor --node                                on a node
-  launcher-hook doctor --sysfs /host/sys --proc /host/proc --dev /host/dev    in a debug pod
+  on a node, and in a debug pod of one:
+  launcher-hook doctor --node
+  launcher-hook doctor --sysfs /host/sys --proc /host/proc --dev /host/dev
+
+  of a cluster, and of a VM:
   kubectl -n kubevirt get kubevirt kubevirt -o yaml > kv.yaml
   kubectl get nodes -o yaml > nodes.yaml
-  launcher-hook doctor --kubevirt-cr kv.yaml --node-object nodes.yaml --vmi vm.yaml
-  kubectl get pod virt-launcher-VM-abcde -o yaml | launcher-hook doctor --pod - --vmi vm.yaml
+  launcher-hook doctor --kubevirt-cr kv.yaml --node-object nodes.yaml
+  kubectl get pod virt-launcher-VM-abcde -o yaml > pod.yaml
+  launcher-hook doctor --kubevirt-cr kv.yaml --pod pod.yaml --vmi vm.yaml
   launcher-hook doctor --vmi vmi.yaml --domain vm.xml --env-file pod.env
 
 Exit status: 0 no error was found; 1 one was found; 2 a file cannot be read."""

@@ -82,14 +82,22 @@ def parse_env_file(lines: Iterable[str], where: str) -> Mapping[str, str]:
     Lines of other variables may be anything: a value that spans lines is none of ours.
 
     Raises:
-        InputError: A line that begins like one of our variables is not ``NAME=VALUE``.
+        InputError: A line that begins like one of our variables is not ``NAME=VALUE``, or no line
+            at all is: then it is some other file.
     """
     variables = {}
+    is_env = False
     for number, line in enumerate(lines, start=1):
         text = line.strip().removeprefix("export ").lstrip()
         if text.startswith((PCI_PREFIX, MDEV_PREFIX)):
             name, value = parse_assignment(text, f"{where}:{number}")
             variables[name] = value.strip("\"'")
+        head, equals, _ = text.partition("=")
+        is_env = is_env or (bool(equals) and _NAME.fullmatch(head) is not None)
+    if not is_env:
+        raise InputError(
+            where, "it holds no NAME=VALUE", "give what 'env' prints in the compute container"
+        )
     return variables
 
 

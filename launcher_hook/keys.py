@@ -55,8 +55,14 @@ def check_keys(values: Mapping[str, Any], keys: Mapping[str, Key], where: str) -
 def _nearest(name: object, keys: Iterable[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(str(name), keys, n=1, cutoff=0.4)
+    near = get_close_matches(str(name), keys, n=1)
     return f"write {near[0]!r}" if near else f"the keys are {', '.join(keys)}"
+
+
+def refusal(where: str, value: object, what: str, fix: str) -> InputError:
+    """Make the refusal of a value: what it is not, or that there is none."""
+    said = "it is empty" if value is None else f"{shorten(value)} {what}"
+    return InputError(where, said, fix)
 
 
 def describe_keys(keys: Mapping[str, Key]) -> dict[str, Any]:
@@ -77,7 +83,7 @@ def check_mapping(value: Any, where: str, example: str) -> dict[str, Any]:
         InputError: It is none, or a name in it is no text.
     """
     if not isinstance(value, dict):
-        raise InputError(where, f"{shorten(value)} is not a mapping", f"write e.g. {example}")
+        raise refusal(where, value, "is not a mapping", f"write e.g. {example}")
     for name in value:
         if not isinstance(name, str) or not name:
             raise InputError(where, f"{shorten(name)} is no name", f"write e.g. {example}")
@@ -92,7 +98,7 @@ def choice(choices: tuple[str, ...], meaning: str) -> Key:
     def check(value: Any, where: str) -> Any:
         if value in choices:
             return value
-        raise InputError(where, f"{shorten(value)} is not allowed", fix)
+        raise refusal(where, value, "is not allowed", fix)
 
     return Key(", ".join(choices), meaning, check, {"enum": list(choices)})
 
@@ -106,7 +112,7 @@ def number(lowest: int, highest: int, meaning: str) -> Key:
             if lowest <= given <= highest:
                 return given
         fix = f"write a number from {lowest} to {highest}"
-        raise InputError(where, f"{shorten(value)} is not allowed", fix)
+        raise refusal(where, value, "is not allowed", fix)
 
     given = {"type": "integer", "minimum": lowest, "maximum": highest}
     quoted = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,9})$"}
@@ -119,6 +125,6 @@ def text(pattern: str, values: str, meaning: str, fix: str) -> Key:
     def check(value: Any, where: str) -> str:
         if isinstance(value, str) and re.fullmatch(pattern, value):
             return value
-        raise InputError(where, f"{shorten(value)} is not allowed", fix)
+        raise refusal(where, value, "is not allowed", fix)
 
     return Key(values, meaning, check, {"type": "string", "pattern": f"^({pattern})$"})

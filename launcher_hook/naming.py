@@ -8,6 +8,8 @@ from launcher_hook.model import Assignment
 
 _V = TypeVar("_V")
 
+_MOST_NAMED = 8
+
 
 def find_named(
     table: Mapping[str, _V], assignments: Sequence[Assignment], section: str
@@ -30,9 +32,8 @@ def find_named(
         matches = [a for a in assignments if key.lower() in _names(a)]
         where = f"{section}.{key}"
         if len(matches) != 1:
-            names = ", ".join(a.name or a.alias for a in matches or assignments) or "none"
             what = "names more than one device" if matches else "names no device of this VM"
-            raise InputError(where, f"{key!r} {what}", f"write an alias or a host BDF of: {names}")
+            raise InputError(where, f"{key!r} {what}", _write_one(matches, assignments))
         alias = matches[0].alias
         if alias in found:
             raise InputError(
@@ -40,6 +41,15 @@ def find_named(
             )
         found[alias] = (key, value)
     return found
+
+
+def _write_one(matches: Sequence[Assignment], assignments: Sequence[Assignment]) -> str:
+    if not assignments:
+        return "take it out: this VM has no passed-through device"
+    if matches:  # they have a name in common
+        return f"write {' or '.join(a.alias for a in matches)}"
+    names = [a.name or a.alias for a in assignments if not a.is_companion][:_MOST_NAMED]
+    return f"write {' or '.join(names)}, or an alias or a host address"
 
 
 def _names(assignment: Assignment) -> set[str]:

@@ -8,17 +8,18 @@ DEVICE_PLUGIN = "offer the node's PCI functions and mediated devices to kubelet"
 DISCOVER = "show what device-plugin would offer, and why it would not offer the rest"
 
 SELECTION_HELP = """\
-Without --config, functions of NVIDIA's display class that are bound to vfio-pci are offered, and
-NVIDIA's mediated devices, each under the name that NVIDIA's own plugin gives it. The configuration
-is a KubeVirt CR, its permittedHostDevices (entries with externalResourceProvider: true are ours),
-or selectors of our own."""
+Without --config, functions of NVIDIA's display class that are bound to
+vfio-pci are offered, and NVIDIA's mediated devices, each under the name that
+NVIDIA's own plugin gives it. The configuration is a KubeVirt CR, its
+permittedHostDevices (entries with externalResourceProvider: true are ours), or
+selectors of our own."""
 
 SERVING_HELP = (
     SELECTION_HELP
     + """
 
-It writes in kubelet's directory (root's) and looks at /sys and /dev/vfio. Devices, drivers and
-kubelet may come and go while it runs."""
+It writes in kubelet's directory (root's) and looks at /sys and /dev/vfio.
+Devices, drivers and kubelet may come and go while it runs."""
 )
 
 

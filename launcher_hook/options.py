@@ -31,6 +31,13 @@ _OF_FUNCTIONS = {
     "p2p_clique": "p2pClique",
     "acpi_nodeset": "acpiNodeset",
 }
+_SPELT = {**_OF_FUNCTIONS, "display": "display", "ramfb": "ramfb"}
+
+
+def spell_options(options: DeviceOptions) -> dict[str, str | int]:
+    """What is asked of a device, by the configuration's own keys: ``rom.bar``."""
+    values = {key: getattr(options, name) for name, key in _SPELT.items()}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ _NOTHING_KNOWN = HostFacts()
 SlotKey = tuple[int, int, int]
 _Chosen = dict[str, tuple[PciAddress, str]]
 """Guest address and reason, by alias."""
+_Pins = Mapping[str, tuple[str, PciAddress]]
+"""Key below ``slots`` and guest address, by alias."""
 
 
 def plan_guest(
@@ -100,7 +102,7 @@ def plan_guest(
             chosen[slot[0].alias] = (address, f"{why}, host slot {_host_slot_name(slot)}")
     for slot in slots:
         _place_group(slot, chosen, room, layout)
-    controllers = _plan_controllers(room, built, chosen, topology)
+    controllers = _plan_controllers(room, built, chosen, topology, pins)
     placements = tuple(_placements(assignments, chosen, topology))
     if layout == "mirror":
         warnings += _changed_distances(placements, controllers, topology, facts, settings)
@@ -144,7 +146,7 @@ def _check_kept(assignment: Assignment, kept: PciAddress, owner: str) -> None:
 def _left_to_libvirt(
     assignments: Sequence[Assignment],
     topology: GuestTopology,
-    pins: Mapping[str, tuple[str, PciAddress]],
+    pins: _Pins,
     settings: Settings,
 ) -> GuestPlan:
     for key, address in pins.values():
@@ -182,9 +184,7 @@ def _layout(topology: GuestTopology, layout: Layout) -> Layout:
     return layout
 
 
-def _check_pinned_slots(
-    chosen: _Chosen, pins: Mapping[str, tuple[str, PciAddress]], topology: GuestTopology
-) -> None:
+def _check_pinned_slots(chosen: _Chosen, pins: _Pins, topology: GuestTopology) -> None:
     """A guest does not look at a function whose slot has no function 0 of ours."""
     addresses = {address for address, _ in chosen.values()}
     for key, address in pins.values():
@@ -202,7 +202,7 @@ def _check_pinned_slots(
 def _check_left_slots(
     assignments: Sequence[Assignment],
     chosen: _Chosen,
-    pins: Mapping[str, tuple[str, PciAddress]],
+    pins: _Pins,
 ) -> None:
     """A pin that takes function 0 out of a slot in which other functions of ours stay."""
     left = {
@@ -282,11 +282,16 @@ def _new_slot(
 
 
 def _plan_controllers(
-    room: GuestRoom, built: Built, chosen: _Chosen, topology: GuestTopology
+    room: GuestRoom,
+    built: Built,
+    chosen: _Chosen,
+    topology: GuestTopology,
+    pins: _Pins,
 ) -> tuple[PlannedController, ...]:
     """The new controllers, and those of an earlier pass, whose details KubeVirt has dropped."""
     new = room.place_ports()
     if new is None:
+        _check_high_pin(room, chosen, pins)
         raise PlanError(
             "guest",
             "bus 0 has no room for the root ports of so many devices, and those with which libvirt "
@@ -302,6 +307,22 @@ def _plan_controllers(
         replace(planned[index], multifunction=_has_siblings(planned[index].address, functions))
         for index in sorted(planned)
     )
+
+
+def _check_high_pin(room: GuestRoom, chosen: _Chosen, pins: _Pins) -> None:
+    """Blame the pin that alone is as high as no other device: the gap below it is its own."""
+    if not pins:
+        return
+    alias, (key, address) = max(pins.items(), key=lambda pin: pin[1][1])
+    lowest = room.lowest_bus()
+    others = [lowest, *(a.bus for other, (a, _) in chosen.items() if other != alias)]
+    if address.bus > max(others) + 1:
+        raise PlanError(
+            f"slots.{key}",
+            f"'{address}': libvirt fills the gap below bus {address.bus:#04x} with root ports, for "
+            "which bus 0 has no room",
+            f"pin to a lower bus, e.g. {PciAddress(0, lowest, 0, 0)}",
+        )
 
 
 def _earlier(chosen: _Chosen, topology: GuestTopology) -> Iterator[PlannedController]:

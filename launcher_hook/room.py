@@ -103,12 +103,11 @@ class GuestRoom:
             PlanError: It is reserved, taken, or impossible, or libvirt needs it for others.
         """
         owner = self.owner_of(address)
-        if owner is not None:
-            raise PlanError(where, f"'{address}' is that of {owner}", self._advice())
         if address in self._ours:
-            raise PlanError(
-                where, f"'{address}' is that of another passed-through device", self._advice()
-            )
+            owner = "another passed-through device"
+        if owner is not None:
+            advice = self._advice(on_root=address.bus == 0)
+            raise PlanError(where, f"'{address}' is that of {owner}", advice)
         if address.domain != 0:
             raise PlanError(where, f"'{address}': a guest has PCI domain 0 only", self._advice())
         if address.bus == 0:
@@ -123,14 +122,14 @@ class GuestRoom:
             raise PlanError(
                 where,
                 f"'{address}': slot {address.slot:#04x} is reserved for the {reserved}",
-                self._advice(),
+                self._advice(on_root=True),
             )
         if address.slot in self._foreign_slots():
             raise PlanError(
                 where,
                 f"'{address}': libvirt will need slot {address.slot:#04x} for other devices, "
                 "which would move",
-                self._advice(),
+                self._advice(on_root=True),
             )
 
     def _check_bus(self, address: PciAddress, where: str) -> None:
@@ -191,15 +190,21 @@ class GuestRoom:
             self._advice(),
         )
 
-    def _advice(self) -> str:
+    def _advice(self, *, on_root: bool = False) -> str:
+        """Where else a pin could go; on the root bus too where that was wanted."""
+        free = self._free_root_slots() if on_root or self._machine is Machine.I440FX else []
+        slot = f"pin to 0000:00:{free[0]:02x}.0" if free else ""
         if self._machine is Machine.I440FX:
-            free = self._free_root_slots()
-            return f"pin to 0000:00:{free[0]:02x}.0" if free else "this guest has no free slot"
-        bus = max(self._first, self._highest_foreign + 1)
+            return slot or "this guest has no free slot"
+        bus = self.lowest_bus()
         if bus >= self._end:
-            return "this guest has no free bus"
+            return slot or "this guest has no free bus"
         higher = "" if self._topology.waiting_on_root else " or a higher bus"
-        return f"pin to 0000:{bus:02x}:00.0{higher}"
+        return f"{slot + ', or' if slot else 'pin'} to 0000:{bus:02x}:00.0{higher}"
+
+    def lowest_bus(self) -> int:
+        """The lowest index of a new root port, which a full guest has no bus for."""
+        return max(self._first, self._highest_foreign + 1)
 
     def advice_when_full(self, layout: Layout) -> str:
         """What else than fewer devices would help."""
@@ -274,7 +279,7 @@ class GuestRoom:
         return address
 
     def _next_index(self) -> int:
-        index = max(self._first, self._highest_foreign + 1)
+        index = self.lowest_bus()
         while index in self._new_ports or index in self._off_root:
             index += 1
         return index

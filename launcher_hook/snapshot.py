@@ -154,7 +154,7 @@ def print_snapshot(host: Host, nodes: DeviceNodes) -> bytes:
         "format": FORMAT,
         "functions": [_describe(function, host) for function in functions],
         "mediatedDevices": mediated,
-        "deviceNodes": sorted(nodes.all()),
+        "deviceNodes": sorted(nodes.all() or ()),
         "nodeCpus": {str(n): print_cpuset(c) for n, c in cpus.items() if c is not None},
     }
     return json.dumps(document, indent=1).encode() + b"\n"

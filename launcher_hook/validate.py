@@ -82,5 +82,6 @@ def print_verdicts(verdicts: Sequence[Verdict], schemas: str, output: str) -> st
             lines.append(f"{place}: {fault.path}: {fault.what}; {fault.fix}")
         if not verdict.faults:
             lines.append(f"{verdict.where}: valid")
-    lines.append(f"checked against {schemas}")
-    return "\n".join(lines) + "\n"
+    if verdicts:
+        lines.append(f"checked against {schemas}\n")
+    return "\n".join(lines)

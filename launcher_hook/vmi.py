@@ -143,6 +143,10 @@ def load_documents(
         raise InputError(
             where, f"byte {error.start} is not UTF-8", "give a manifest in UTF-8"
         ) from None
+    if text.lstrip().startswith("<"):
+        raise InputError(
+            where, "it looks like XML", f"give a {kind} manifest here, and a domain by --domain"
+        )
     if only_json or data.lstrip(_BEFORE_JSON)[:1] in (b"{", b"["):
         try:
             yield json.loads(text)
@@ -157,28 +161,40 @@ def load_documents(
         # Not libyaml's loader: it ends the process on deep nesting.
         yield from yaml.load_all(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, *_RAISED_BY_CONSTRUCTORS) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(where, f"it is not YAML: {problem}", f"give a {kind} manifest") from None
+        from launcher_hook.yamlfault import explain_yaml
+
+        what = f"it is not YAML: {explain_yaml(error)}"
+        raise InputError(where, what, f"give a {kind} manifest") from None
+
+
+def name_kind(document: Any) -> str:
+    """Name what a document is, for messages: its kind, or what it is instead of an object."""
+    if isinstance(document, dict):
+        kind = document.get("kind")
+        return "an object without kind" if kind is None else shorten(kind)
+    if document is None:
+        return "nothing"
+    return "a list" if isinstance(document, list) else f"only {shorten(document)}"
 
 
 def _pick(documents: Iterator[Any], where: str) -> dict[str, Any]:
-    kinds = []
+    found, others = [], []
     for document in documents:
         kind = document.get("kind") if isinstance(document, dict) else None
         # virt-launcher marshals its VMI with a kind; a bare spec of hand-made tests may lack it.
         if kind is None and isinstance(document, dict) and "spec" in document:
-            return {**document, "kind": "VirtualMachineInstance"}
-        if kind in _KINDS:
-            assert isinstance(document, dict)
-            return document
-        kinds.append(
-            shorten(kind) if kind is not None else f"{type(document).__name__} without kind"
-        )
-    raise InputError(
-        where,
-        f"it holds {', '.join(kinds) or 'nothing'}",
-        f"give a manifest of kind {' or '.join(_KINDS)}",
-    )
+            found.append({**document, "kind": "VirtualMachineInstance"})
+        elif kind in _KINDS:
+            found.append(document)
+        else:
+            others.append(name_kind(document))
+    kinds = " or ".join(_KINDS)
+    if len(found) > 1:
+        raise InputError(where, f"it holds {len(found)} of kind {kinds}", "give one of them")
+    if not found:
+        what = f"it holds {', '.join(others) or 'nothing'}"
+        raise InputError(where, what, f"give a manifest of kind {kinds}")
+    return found[0]
 
 
 def _mapping(parent: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ what it takes.
 import argparse
 import hashlib
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
@@ -80,9 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return 1
     except (FetchError, OSError, subprocess.SubprocessError) as error:
-        say(f"{error}; see above, mend it, and run this again")
+        say(f"{error}; see above, {advise(is_root=os.geteuid() == 0)}")
         return 1
     return 0
+
+
+def advise(*, is_root: bool) -> str:
+    """What to do about a program that failed: another user's user namespaces may not be enough."""
+    if is_root:
+        return "mend it, and run this again"
+    return (
+        "and run this as root (sudo make image), or where docker has an engine with a base of a "
+        "registry (make image BASE=python:3.13-slim-trixie)"
+    )
 
 
 def build(base: str | None, engine: str, output: Path) -> None:

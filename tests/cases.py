@@ -6,6 +6,7 @@ expected-error.txt.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,9 @@ def read_case(name: str, scratch: Path, domain_xml: bytes | None = None) -> Inpu
     vmi = Vmi()
     if (directory / "vmi.json").exists():
         vmi = parse_vmi((directory / "vmi.json").read_bytes(), "vmi.json")
-    lines: list[str] = []
+    variables: Mapping[str, str] = {}
     if (directory / "env").exists():
-        lines = (directory / "env").read_text().splitlines()
+        variables = parse_env_file((directory / "env").read_text().splitlines(), "env")
     file = None
     if (directory / "config.yaml").exists():
         file = ("config.yaml", (directory / "config.yaml").read_bytes())
@@ -48,7 +49,7 @@ def read_case(name: str, scratch: Path, domain_xml: bytes | None = None) -> Inpu
         domain_xml=domain_xml or (directory / "domain.xml").read_bytes(),
         where="domain.xml",
         vmi=vmi,
-        allocations=parse_allocations(parse_env_file(lines, "env")),
+        allocations=parse_allocations(variables),
         host=_host_tree(directory / "host.yaml", scratch / "sys"),
         settings=read_settings(file, vmi.config_source),
         rom_directories=_lines(directory / "rom-dirs"),

@@ -1,85 +1,85 @@
-"""`make demo`: the README's case on a domain that a launcher writes, from end to end.
+"""`make demo`: the README's case, from end to end, and each command as a user writes it.
 
 A GPU pair is asked for, kubelet has allocated 0000:86:00.0 and 0000:af:00.0; the node has an audio
-function behind each GPU. Everything is shown by the commands that a user has.
+function behind each GPU. The commands stand there as they were run, in the repository.
 """
 
+import shlex
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from cases import CASES, SHARED_DOMAINS
 from demo_chain import chain
 from demo_sidecar import boot
-from hosttree import bridge, build_host_tree, gpu
 
-VARIABLE = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A=0000:86:00.0,0000:af:00.0"
+REPOSITORY = Path(__file__).parent.parent
+CASE = Path("fixtures/cases/readme")
+NODE = CASE / "node.json"
+INPUTS = ("--vmi", CASE / "vmi.json", "--env-file", CASE / "env", "--sysfs", NODE)
 
-VMI = CASES / "readme" / "vmi.json"
+OUT = Path("build/demo")
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch)
-        node = build_host_tree(
-            directory / "sys",
-            [
-                bridge("0000:80:01.0", group=30),
-                bridge("0000:ae:01.0", group=31),
-                *gpu("0000:86:00.0", group=42, numa=0, parent="0000:80:01.0")[:2],
-                *gpu("0000:af:00.0", group=71, numa=1, parent="0000:ae:01.0")[:2],
-            ],
-        )
-        domain = launcher_domain()
-        rendered = directory / "rendered.xml"
-        inputs = ["--domain", str(domain), "--vmi", str(VMI), "--env", VARIABLE]
-        here = ["--sysfs", str(node)]
-        say(f"A launcher's domain ({domain.name}), a VMI with two GPUs, and\n{VARIABLE}")
-        say("1. What the hook changes in the domain")
-        run("render", *inputs, *here, "--diff", "-o", str(rendered))
-        say("2. The plan")
-        run("plan", *inputs, *here)
-        say("3. The guest's PCI tree")
-        run("plan", *inputs, *here, "--output", "tree")
-        say("4. The same on the root bus: bus 0x00, from slot 0x08 up")
-        run("plan", *inputs, "--set", "layout=root-bus", "--output", "tree")
-        say("5. The verdict, on a second run over the result: valid, and nothing changes")
-        again = directory / "again.xml"
-        run("render", "--domain", str(rendered), *inputs[2:], *here, "-v", "-o", str(again))
-        if again.read_bytes() != rendered.read_bytes():
-            print("a second run changed the domain")
-            return 1
-        say("6. For comparison, 'validate' on the whole document: the launcher's own faults")
-        run("validate", str(rendered), expected=4 if domain.parent == SHARED_DOMAINS else None)
-        say("7. The same by the sidecar: start, Info, three passes, Shutdown")
-        passes = boot(node, domain.read_bytes(), VMI.read_bytes(), "--env", VARIABLE)
-        if any(devices != passes[0] for devices in passes):
-            print("the three passes do not agree")
-            return 1
-        print("all three passes agree")
-        say("8. The whole chain: node, device plugin, Allocate, variables, sidecar, domain")
-        if not chain(domain.read_bytes(), VMI.read_bytes()):
-            print("the chain broke")
-            return 1
+    (REPOSITORY / OUT).mkdir(parents=True, exist_ok=True)
+    domain, vmi = ((REPOSITORY / CASE / name).read_bytes() for name in ("domain.xml", "vmi.json"))
+    variables = (REPOSITORY / CASE / "env").read_text().strip()
+    given = ("--domain", CASE / "domain.xml", *INPUTS)
+    rendered, again = OUT / "rendered.xml", OUT / "again.xml"
+    say(f"A launcher's domain, a VMI with two GPUs, a node's snapshot ({CASE}/), and\n{variables}")
+    say("1. What the hook changes in the domain")
+    run("render", *given, "--diff", "-o", rendered)
+    say("2. The plan: where the devices are on the node, and in the guest")
+    run("plan", *given, "--output", "tree")
+    say("3. The same on the root bus: bus 0x00, from slot 0x08 up")
+    run("plan", *given, "--set", "layout=root-bus", "--output", "tree")
+    say("4. The verdict, on a second run over the result: valid, and nothing changes")
+    run("render", "--domain", rendered, *INPUTS, "-v", "-o", again)
+    if (REPOSITORY / again).read_bytes() != (REPOSITORY / rendered).read_bytes():
+        print("a second run changed the domain")
+        return 1
+    say("5. For comparison, 'validate' on the whole document: the launcher's own fault")
+    run("validate", rendered, expected=4)
+    say("6. The same by the sidecar: start, Info, three passes, Shutdown")
+    passes = boot(NODE, domain, vmi, "--env", variables, show=show)
+    if any(devices != passes[0] for devices in passes):
+        print("the three passes do not agree")
+        return 1
+    print("all three passes agree")
+    say("7. The whole chain: node, device plugin, Allocate, variables, sidecar, domain")
+    if not chain(NODE, domain, vmi, variables, show=show):
+        print("the chain broke")
+        return 1
     return 0
-
-
-def launcher_domain() -> Path:
-    """A domain of KubeVirt 1.9's own converter where it is at hand, else our own of that form."""
-    real = SHARED_DOMAINS / "v-plain.xml"
-    return real if real.exists() else CASES / "readme" / "domain.xml"
 
 
 def say(text: str) -> None:
     print(f"\n== {text}\n", flush=True)
 
 
-def run(*arguments: str, expected: int | None = 0) -> None:
+def show(*arguments: str | Path) -> None:
+    """Print a command as a shell takes it, in lines that end behind an option and its value."""
+    options: list[str] = []
+    for word in map(shlex.quote, map(str, arguments)):
+        if options and options[-1].startswith("-") and not word.startswith("-"):
+            options[-1] += f" {word}"
+        else:
+            options.append(word)
+    lines = ["$ .venv/bin/launcher-hook"]
+    for option in options:
+        if len(lines[-1]) + len(option) > 90:
+            lines[-1] += " \\"
+            lines.append("   ")
+        lines[-1] += f" {option}"
+    print("\n".join(lines) + "\n", flush=True)
+
+
+def run(*arguments: str | Path, expected: int = 0) -> None:
     """Run the command as a user does; any exit status but the expected one ends the demo."""
-    command = [str(Path(sys.executable).with_name("launcher-hook")), *arguments]
-    status = subprocess.run(command, check=False).returncode
-    if expected is not None and status != expected:
+    show(*arguments)
+    command = [str(Path(sys.executable).with_name("launcher-hook")), *map(str, arguments)]
+    status = subprocess.run(command, check=False, cwd=REPOSITORY).returncode
+    if status != expected:
         sys.exit(f"{' '.join(command)}: exit status {status}")
 
 

@@ -5,58 +5,54 @@ played by tests/kubelet.py and tests/launcher.py.
 """
 
 import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from demo_sidecar import boot
-from kubelet import COMMAND
-from pluginnode import GPUS, RESOURCE, VARIABLE, seeds_node
+from kubelet import COMMAND, running_plugin
+from pluginnode import RESOURCE
+
+REPOSITORY = Path(__file__).parent.parent
+CONFIG = Path("sidecar-image/manifests/device-plugin/config.yaml")
 
 
-def chain(domain: bytes, vmi: bytes) -> bool:
-    """Go through it and print it; whether the domain got what kubelet was given."""
-    with tempfile.TemporaryDirectory() as scratch:
-        node = seeds_node(Path(scratch))
-        print("what the node has, as `launcher-hook discover` says it:")
-        discovered = subprocess.run(
-            [COMMAND, "discover", "--sysfs", node.sysfs, "--dev", node.dev,
-             "--pci-ids", node.names],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        print("\n".join(discovered.stdout.splitlines()[:6]))
-        start = time.monotonic()
-        with node.plugin() as plugin:
-            endpoint = plugin.kubelet.wait_for_resource(RESOURCE, len(GPUS))
-            took_s = time.monotonic() - start
-            print(f"\n{took_s:.2f} s after its start, kubelet has from {endpoint.socket}:")
-            print(f"  capacity {len(endpoint.devices)} of {RESOURCE}")
-            chosen = plugin.kubelet.prefer(RESOURCE, GPUS, [], 2)
-            print(f"a pod asks for 2; preferred, on one NUMA node: {', '.join(chosen)}")
-            (container,) = plugin.kubelet.allocate(RESOURCE, chosen)
-            given = [f"{name}={value}" for name, value in container.envs.items()]
-            print("Allocate gives its compute container:")
-            print("\n".join(f"  {line}" for line in given))
-            print("\n".join(f"  {spec.host_path} {spec.permissions}" for spec in container.devices))
-            print("\nthe sidecar of that pod, with that variable:")
-            passes = boot(node.sysfs, domain, vmi, "--env", given[0])
-            plugin.process.terminate()
-            print(f"the plugin's exit status is {plugin.process.wait(60)}, "
-                  f"{len(plugin.sockets())} sockets are left")  # fmt: skip
+def chain(node: Path, domain: bytes, vmi: bytes, variables: str, show: Callable[..., None]) -> bool:
+    """Go through it and print it; whether the domain got what kubelet was given.
+
+    Args:
+        node: A snapshot of a node with two GPUs, below the repository.
+        domain: A launcher's.
+        vmi: It asks for the two.
+        variables: What Allocate must answer.
+        show: Prints a command.
+    """
+    options = ["--sysfs", node, "--config", CONFIG]
+    print("what the node has for kubelet:")
+    show("discover", *options)
+    subprocess.run([COMMAND, "discover", *map(str, options)], check=True, cwd=REPOSITORY)
+    print("\nthe device plugin, with a kubelet that tests/kubelet.py plays:")
+    show("device-plugin", *options, "--kubelet-dir", "DIR")
+    start = time.monotonic()
+    with running_plugin(REPOSITORY / node, None, "--config", REPOSITORY / CONFIG) as plugin:
+        endpoint = plugin.kubelet.wait_for_resource(RESOURCE, 2)
+        took_s = time.monotonic() - start
+        print(f"{took_s:.2f} s after its start, kubelet has from {endpoint.socket}:")
+        print(f"  capacity {len(endpoint.devices)} of {RESOURCE}")
+        chosen = plugin.kubelet.prefer(RESOURCE, list(endpoint.devices), [], 2)
+        print(f"a pod asks for 2; preferred: {', '.join(chosen)}")
+        (container,) = plugin.kubelet.allocate(RESOURCE, chosen)
+        given = [f"{name}={value}" for name, value in container.envs.items()]
+        print("Allocate gives its compute container:")
+        print("\n".join(f"  {line}" for line in given))
+        print("\n".join(f"  {spec.host_path} {spec.permissions}" for spec in container.devices))
+        print("\nthe sidecar of that pod, with that variable:")
+        passes = boot(node, domain, vmi, "--env", given[0], show=show)
+        plugin.process.terminate()
+        print(f"the plugin's exit status is {plugin.process.wait(60)}, "
+              f"{len(plugin.sockets())} sockets are left")  # fmt: skip
     return (
-        container.envs == {VARIABLE: "0000:86:00.0,0000:af:00.0"}
-        and len(passes[0]) == 8
+        given == [variables]
+        and len(passes[0]) == 4
         and all(devices == passes[0] for devices in passes)
     )
-
-
-def main() -> int:
-    from cases import CASES
-
-    case = CASES / "readme"
-    return 0 if chain((case / "domain.xml").read_bytes(), (case / "vmi.json").read_bytes()) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,20 +7,28 @@ have a libvirt.
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from launcher import Launcher, running_sidecar
 from launcher_passes import next_pass
 from lxml import etree
 
+REPOSITORY = Path(__file__).parent.parent
 
-def boot(node: Path, domain: bytes, vmi: bytes, *arguments: str) -> list[dict[str, str]]:
+
+def boot(
+    node: Path, domain: bytes, vmi: bytes, *arguments: str, show: Callable[..., None]
+) -> list[dict[str, str]]:
     """Go through a boot and print it; give the devices of each pass, alias to guest address."""
+    show("serve", "--socket-dir", "DIR", "--sysfs", node, *arguments)
     with tempfile.TemporaryDirectory(prefix="lh", dir="/tmp") as scratch:
         directory = Path(scratch) / "hook-sidecar-0"
         directory.mkdir()
         start = time.monotonic()
-        with running_sidecar("--sysfs", node, *arguments, directory=directory) as sidecar:
+        with running_sidecar(
+            "--sysfs", REPOSITORY / node, *arguments, directory=directory
+        ) as sidecar:
             launcher = Launcher(Path(scratch))
             launcher.collect(1)
             for hook in launcher.hooks:

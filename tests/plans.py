@@ -21,7 +21,7 @@ from launcher_hook.model import (
 from launcher_hook.pci import PciAddress
 from launcher_hook.pciids import PciNames, load_names
 from launcher_hook.render import Decision, Inputs, plan_domain
-from launcher_hook.settings import Settings
+from launcher_hook.settings import DeviceOptions, Settings
 from launcher_hook.snapshot import open_host
 from launcher_hook.sysfs import HostTree
 from launcher_hook.vmi import Vmi, parse_vmi
@@ -30,6 +30,11 @@ PICTURES = Path(__file__).parent.parent / "fixtures" / "pictures"
 HGX = PICTURES / "hgx"
 
 T4 = ("4b20d080-1b54-4048-85b3-a6a62d165c01", "aa618089-8b16-4d01-a136-25a0f3c73123")
+
+OPTIONS = Settings(
+    pci_hole64=64 << 30, devices={"gpu0": DeviceOptions(rom_bar="off", boot_order=1)}
+)
+"""Of the first GPU, and of the guest."""
 
 TWO_CARDS = (
     bridge("0000:80:01.0", group=30, numa=0),
@@ -71,7 +76,9 @@ class Scene:
             Inputs(
                 domain_xml=(directory / "domain.xml").read_bytes(),
                 vmi=Vmi() if vmi is None else parse_vmi(vmi.read_bytes(), vmi.name),
-                allocations=parse_allocations(parse_env_file(env.splitlines(), "env")),
+                allocations=parse_allocations(
+                    parse_env_file(env.splitlines(), "env") if env else {}
+                ),
                 host=host,
                 settings=self.settings,
             )

@@ -216,6 +216,36 @@ def test_a_request_that_nothing_backs_is_refused(
         assign(requests, environ)
 
 
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE": str(A)},
+            "REV__A is not set .PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE is, and no entry uses it., "
+            "and the domain has no hostdev 'ua-gpu-g0'; give PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE"
+            "_RTX_2060_REV__A instead of PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE, or write the "
+            "deviceName that PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE is of$",
+        ),
+        (
+            {"MDEV_PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX": UUID, "PCI_RESOURCE_B": str(A)},
+            "instead of MDEV_PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX, or",
+        ),
+        (
+            {"PCI_RESOURCE_INTEL_COM_QAT": str(A)},
+            "PCI_RESOURCE_INTEL_COM_QAT is, and no entry uses it.*; have 'nvidia.com/.*' allocated",
+        ),
+        ({"PCI_RESOURCE_X_A": str(A)}, "REV__A is not set, and the domain has no hostdev"),
+    ],
+    ids=["one that is like it", "one of another kind", "one of something else", "only used ones"],
+)
+def test_a_variable_of_no_entry_is_named_where_one_is_missing(
+    environ: dict[str, str], message: str
+) -> None:
+    requests = [gpu("x", "x/A"), gpu("g0", "nvidia.com/TU106_GEFORCE_RTX_2060_REV__A")]
+    with pytest.raises(InputError, match=message):
+        assign(requests, environ, [hostdev(B, "ua-gpu-x")])
+
+
 def test_two_hostdevs_with_one_source_are_refused() -> None:
     with pytest.raises(
         InputError,

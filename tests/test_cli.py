@@ -11,6 +11,8 @@ import yaml
 from cases import CASES
 from hosttree import add_mdev, build_host_tree, gpu
 
+from launcher_hook.arguments import make_parser
+
 COMMAND = str(Path(sys.executable).with_name("launcher-hook"))
 README = CASES / "readme"
 VARIABLE = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A"
@@ -70,6 +72,22 @@ def test_a_vmi_may_be_yaml(tmp_path: Path) -> None:
     manifest.write_text(yaml.safe_dump(json.loads((README / "vmi.json").read_text())))
     done = run("render", "--domain", README / "domain.xml", "--vmi", manifest, "--env", DEVICES)
     assert done.stdout == (README / "expected.xml").read_bytes()
+
+
+def test_a_domain_of_another_vm_is_a_warning(tmp_path: Path) -> None:
+    manifest = tmp_path / "vmi.json"
+    text = (README / "vmi.json").read_text()
+    manifest.write_text(text.replace('"name": "vm"', '"name": "other"'))
+    arguments = ["--domain", README / "domain.xml", "--vmi", manifest, "--env", DEVICES]
+    for command in ("render", "plan"):
+        done = run(command, *arguments)
+        assert done.returncode == 0
+        assert done.stderr.decode() == (
+            f"WARNING {README / 'domain.xml'} is the domain 'default_vm', and that of the VMI is "
+            "'default_other': see that both are of one VM\n"
+        )
+    manifest.write_text(text.replace('"name": "vm",', "").replace('"name": "vm"', '"uid": "x"'))
+    assert run("plan", *arguments).stderr == b""
 
 
 def test_the_configuration_comes_from_file_and_set(tmp_path: Path) -> None:
@@ -273,8 +291,16 @@ def test_help_says_what_there_is(command: str) -> None:
     assert done.returncode == 0
     text = done.stdout.decode()
     if command != "validate":
+        assert "is a warning. Default: false." in " ".join(text.split())
         for word in ("layout", "companions", "managed", "slots", "PCI_RESOURCE_", "example"):
             assert word in text
+
+
+@pytest.mark.parametrize("command", ["", *make_parser().commands])
+def test_help_fits_a_terminal_of_80_columns(command: str) -> None:
+    done = run(*command.split(), "--help", env={"COLUMNS": "80"})
+    assert done.returncode == 0
+    assert [line for line in done.stdout.decode().splitlines() if len(line) > 79] == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["render"], ["plan", "--output", "x"]])
@@ -284,6 +310,36 @@ def test_a_usage_error_is_one_line_too(arguments: list[str]) -> None:
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("launcher-hook: ")
     assert line.endswith("--help'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("plan --domian vm.xml", "plan: there is no option '--domian'; write '--domain'; see"),
+        ("plan --domain x --sysfss /sys", "plan: there is no option '--sysfss'; write '--sysfs'"),
+        ("plan --sysfss=/sys", "plan: there is no option '--sysfss'; write '--sysfs'"),
+        ("plan --domain x --layout numa", "configuration, write '--set layout=numa'; see"),
+        ("plan --layouts=numa", "write '--set layout=numa'"),
+        ("plan --pci-hole64 auto", "write '--set pciHole64=auto'"),
+        ("plan --slots.gpu0 0000:00:08.0", "write '--set slots.gpu0=0000:00:08.0'"),
+        ("plan --bootOrder --domain x", "write '--set devices.NAME.bootOrder=VALUE'"),
+        ("discover --layout numa", "discover: there is no option '--layout'; take it out; see"),
+        ("render -q --domain x", "render: there is no option '-q'; take it out; see"),
+        ("plan --domain x y -1", "plan: 'y' '-1' cannot be taken; see 'launcher-hook plan --help'"),
+        ("plan -v", "plan: the following arguments are required: --domain; see"),
+        ("--domain vm.xml plan", "hook: there is no option '--domain'; options stand behind the c"),
+        ("--versoin", "hook: there is no option '--versoin'; write '--version'; see"),
+        ("pln --domain x", "hook: there is no command 'pln'; write 'plan'; see"),
+        ("onDefineDomain --vmi x", "'onDefineDomain'; it is a program of its own, beside this one"),
+        ("nothing", "hook: there is no command 'nothing'; the commands are render, plan, "),
+    ],
+)
+def test_a_usage_error_says_what_was_probably_meant(arguments: str, message: str) -> None:
+    done = run(*arguments.split())
+    assert (done.returncode, done.stdout) == (2, b"")
+    (line,) = done.stderr.decode().splitlines()
+    assert message in line
+    assert line.count("launcher-hook: ") == 1
 
 
 @pytest.mark.parametrize(
@@ -386,13 +442,21 @@ def test_validate_goes_on_behind_a_file_that_it_cannot_read(tmp_path: Path) -> N
     bad = tmp_path / "bad.xml"
     bad.write_text("<network/>")
     done = run("validate", "/nonexistent", bad)
-    assert done.returncode == 4
-    first, second, _ = done.stdout.decode().splitlines()
-    assert first == (
-        "/nonexistent: /: it cannot be read: No such file or directory; "
-        "give the path of a readable file"
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "launcher-hook: /nonexistent: it cannot be read: No such file or directory; "
+        "give the path of a readable file\n"
     )
-    assert second.startswith(f"{bad}:1: /: its root is 'network', not 'domain'")
+    first, second = done.stdout.decode().splitlines()
+    assert first.startswith(f"{bad}:1: /: its root is 'network', not 'domain'")
+    assert second.startswith("checked against")
+
+
+def test_validate_claims_to_have_checked_nothing_where_no_file_can_be_read() -> None:
+    done = run("validate", "/nonexistent")
+    assert (done.returncode, done.stdout) == (2, b"")
+    done = run("validate", "/nonexistent", "--output", "json")
+    assert (done.returncode, json.loads(done.stdout)["files"]) == (2, [])
 
 
 def test_an_unclaimed_device_is_attached_and_said_so_without_being_asked() -> None:

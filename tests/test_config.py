@@ -3,9 +3,11 @@
 from dataclasses import fields
 
 import pytest
+from pydantic.alias_generators import to_camel
 
-from launcher_hook.config import read_settings
+from launcher_hook.config import PLUGIN_KEYS, read_settings
 from launcher_hook.configkeys import KEYS
+from launcher_hook.deviceplugin.configfile import PluginConfig
 from launcher_hook.errors import InputError
 from launcher_hook.keys import setting_of
 from launcher_hook.pci import PciAddress
@@ -78,7 +80,7 @@ def test_an_empty_file_says_nothing(content: bytes) -> None:
         ("slots.gpu0=0000:00:40.0", "slots.gpu0: PCI slot 0x40 is not in 0 to 0x1f; write domain"),
         ("slots.gpu0=08.0", "slots.gpu0: '08.0' is not a PCI address; write domain:bus:slot"),
         ("slots.gpu0=[1]", r"slots.gpu0: \['1'\] is not a guest address; write domain:bus"),
-        ("slots.gpu0=", "slots.gpu0: None is not a guest address; write domain:bus"),
+        ("slots.gpu0=", "slots.gpu0: it is empty; write domain:bus"),
         ("pciHole64=512", "pciHole64: '512' is not a size; write off, auto or a size from 1MiB"),
         ("pciHole64=0G", "pciHole64: '0G' is not allowed; write off, auto or a size"),
         ("pciHole64=16385G", "pciHole64: '16385G' is not allowed; write off, auto or a size"),
@@ -100,7 +102,11 @@ def test_an_empty_file_says_nothing(content: bytes) -> None:
         ("devices.a.driver.model=a/b", "driver: model: 'a/b' is not allowed; write a driver's"),
         ("devices.a.driver.iommufd=on", "driver: iommufd: 'on' is not allowed; write 'yes' or"),
         ("devices.a.acpiNodeset=1-", "acpiNodeset: '1-' is no set of NUMA cells; write e.g. 0-1"),
-        ("devices.a.acpiNodeset=", "acpiNodeset: None is no set of NUMA cells; write e.g. 0-1"),
+        ("devices.a.acpiNodeset=", "acpiNodeset: it is empty; write e.g. 0-1"),
+        ("devices.gpu0=", "devices.gpu0: it is empty; write e.g. {bootOrder: 1}"),
+        ("layout=", "layout: it is empty; write 'auto', 'root-port'"),
+        ("strict=", "strict: it is empty; write true or false"),
+        ("devices.a.bootOrder=", "bootOrder: it is empty; write a number from 1 to 65535"),
         ("layout", "'layout' is not key=value; write e.g. --set layout=root-bus"),
         ("=x", "is not key=value"),
         ("slots.=x", "is not key=value"),
@@ -121,13 +127,38 @@ def test_a_wrong_assignment_is_refused_with_what_is_right(text: str, message: st
         (b"- a", r"cfg: \['a'\] is not a mapping"),
         (b"a: &x 1\nb: *x", "aliases .* are not taken; write the value out"),
         (b"\xff", "cfg: it is not YAML"),
+        (
+            b"layout: numa\nslots: {a\n",
+            "cfg: it is not YAML: while parsing a flow mapping, expected ',' or '}', but got "
+            "'<stream end>', in line 3, column 1; mend the YAML$",
+        ),
+        (
+            b"apiVersion: kubevirt.io/v1\nkind: VirtualMachine",
+            "cfg: it is a manifest of kind 'VirtualMachine', not the hook's configuration; give a "
+            "VMI by --vmi; the keys here are layout, strict",
+        ),
+        (b"devices: {gpu0: }", "cfg: devices.gpu0: it is empty; write e.g. {bootOrder: 1}"),
         (b" " * (1024 * 1024 + 1), "cfg: it has 1048577 bytes; give a configuration below 1 MiB"),
     ],
-    ids=["words", "list", "alias", "encoding", "size"],
+    ids=["words", "list", "alias", "encoding", "place", "manifest", "empty", "size"],
 )
 def test_a_file_that_is_no_configuration_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_settings(("cfg", content))
+
+
+@pytest.mark.parametrize("key", [*PLUGIN_KEYS, "kind"])
+def test_the_device_plugins_configuration_is_called_what_it_is(key: str) -> None:
+    with pytest.raises(
+        InputError,
+        match=f"cfg: {key}: that is the device plugin's configuration, not the hook's; give it to "
+        "device-plugin, discover or doctor --plugin-config; the keys here are layout, strict",
+    ):
+        read_settings(("cfg", f"layout: auto\n{key}: KubeVirt".encode()))
+
+
+def test_the_device_plugins_keys_are_those_that_it_has() -> None:
+    assert set(PLUGIN_KEYS) == {"permittedHostDevices", *map(to_camel, PluginConfig.model_fields)}
 
 
 def test_each_key_is_a_setting_and_described() -> None:

@@ -106,6 +106,13 @@ def test_a_later_kubevirts_fields_in_a_cr_are_none_of_ours() -> None:
         ("selectors: [{class: 3}]", "'3' is no class; write 2, 4 or 6"),
         ("selectors: [{address: 3b:00.0}]", "'3b:00.0' is not a PCI address; write domain:bus"),
         ("selectors: [{numaNode: -1}]", "numaNode: '-1': .*greater than or equal to 0"),
+        ("slots: {}", "f: slots: that is the hook's configuration, not the device plugin's; give "
+         "it to render, plan or serve; the keys here are permittedHostDevices, pciHostDevices, "
+         "mediatedDevices, selectors, idsPerGroup$"),
+        ("nothing: 1", "nothing: there is no such key; the keys are permittedHostDevices, pciHost"
+         "Devices, mediatedDevices, selectors, idsPerGroup$"),
+        ("selectors: [{zzz: x}]", r"selectors\[0\].zzz: there is no such key; the keys are resource"
+         "Name, vendor, class, address, driver, numaNode$"),
         ("selectors: [{drivers: x}]", "there is no such key; write 'driver'"),
         ("idsPerGroup: two", "idsPerGroup: 'two' is not allowed; write 'one' or 'all'"),
     ],

@@ -33,7 +33,32 @@ def test_the_table_says_what_is_offered_and_what_comes_along(
     assert "  0000:86:00.0  1     42     healthy" in text
     assert "0000:86:00.1 0000:86:00.2 0000:86:00.3\n" in text
     assert "there is no /dev/vfio/43; load vfio-pci" in text
-    assert "  0000:00:02.0  PCI bridge: 8086:347a             no selector matches it\n" in text
+    assert "it goes with 0000:86:00.0, in whose IOMMU group it is\n" in text
+
+
+def test_a_bridge_is_in_the_table_only_where_a_selector_asks_for_it(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert discover(node) == 0
+    assert "PCI bridge" not in capsys.readouterr().out
+    assert discover(node, "--output", "json") == 0
+    assert "PCI bridge" in capsys.readouterr().out
+    assert discover(node, "--vendor", "8086", "--class", "06") == 0
+    text = capsys.readouterr().out
+    assert "  0000:00:02.0  PCI bridge: 8086:347a                 it is a bridge, which no" in text
+
+
+def test_what_nobody_asked_for_is_told_how_to_ask_for_it(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rebind(node.sysfs, GPUS[0], "nvidia")
+    by_default = "not NVIDIA's display class, which is the default; --vendor, --class or --config"
+    assert discover(node) == 0
+    (line,) = [s for s in capsys.readouterr().out.splitlines() if "0000:04:00.1" in s]
+    assert by_default in line
+    assert discover(node, "--class", "0302") == 0
+    (line,) = [s for s in capsys.readouterr().out.splitlines() if "0000:04:00.1" in s]
+    assert line.endswith("no selector matches it")
 
 
 def test_json_has_a_reason_for_each_function_that_is_not_offered(

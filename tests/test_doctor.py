@@ -128,6 +128,39 @@ def test_a_snapshot_stands_for_a_node_and_its_dev(
     assert of(findings, "memlock")[0]["severity"] == "not checked"
 
 
+def test_a_snapshot_without_any_device_node_says_nothing_of_them(
+    node: Node, doctor: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "node.json"
+    options = ["--sysfs", str(node.sysfs), "--dev", str(tmp_path / "none")]
+    assert main(["discover", *options, "--snapshot", str(file)]) == 0
+    assert "there is no /dev/vfio/40" in capsys.readouterr().out
+    assert main(["discover", "--sysfs", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "4 offered, 4 healthy" in out
+    assert out.endswith("not checked: device nodes, of which the snapshot has none; give --dev\n")
+    status, findings = doctor("--sysfs", file)
+    assert (status, of(findings, "/dev/vfio")[0]["severity"]) == (0, "not checked")
+    assert {f["where"] for f in of(findings, "IOMMU")} == {f"{file}: IOMMU groups"}
+    assert {f["where"] for f in of(findings, "vfio-pci")} == {f"{file}: drivers"}
+
+
+def test_a_configuration_that_leaves_all_to_kubevirt_is_said_to(
+    node: Node, doctor: Any, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    text = (MANIFESTS / "device-plugin/config.yaml").read_text()
+    config.write_text(text.replace("externalResourceProvider: true", ""))
+    status, findings = doctor(*roots(node), "--plugin-config", config)
+    assert status == 0
+    (finding,) = of(findings, "devices")
+    assert finding["where"] == f"{config}: pciHostDevices[0]"
+    assert "it has no 'externalResourceProvider: true'" in finding["what"]
+    config.write_text("selectors: [{vendor: '1af4', resourceName: a.com/x}]")
+    _, findings = doctor(*roots(node), "--plugin-config", config)
+    assert "into the --plugin-config" in of(findings, "devices")[0]["fix"]
+
+
 def test_the_cr_says_which_functions_are_for_vms_whoever_offers_them(
     node: Node, doctor: Any, tmp_path: Path
 ) -> None:
@@ -190,6 +223,8 @@ def test_our_manifests_are_in_order_with_a_node_that_has_the_devices(
         "feature gates", "permitted", "provider", "kubelet", "VMI", "sidecar", "configuration",
         "memlock", "sidecar limits", "names",
     }  # fmt: skip
+    (finding,) = [f for f in of(findings, "sidecar") if f["severity"] == "warning"]
+    assert finding["what"].endswith("nodes look for docker.io/library/launcher-hook:0.1.0")
     done, findings = doctor(*cluster, "--plugin-config", config)
     (mdev,) = [f for f in of(findings, "provider") if f["severity"] != "ok"]
     assert (done, mdev["severity"]) == (0, "warning")
@@ -253,7 +288,7 @@ def test_a_configuration_annotation_that_the_hook_refuses_is_an_error(
 @pytest.mark.parametrize(
     ("args", "what"),
     [
-        (["--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["--no-such-option"], "there is no option '--no-such-option'; take it out"),
         (["--set", "layout=x"], "'x' is not allowed"),
         (["--env", "PCI_RESOURCE_X=1"], "'1' is not a PCI address"),
         (["--rom-dir", "roms"], "'roms' is no directory to be allowed"),

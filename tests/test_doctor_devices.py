@@ -1,6 +1,7 @@
 """Whether functions can be given to VMs, and who is in the way: found, fine, not known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from kubelet import make_nodes
 
 from launcher_hook.deviceplugin.scan import Node
 from launcher_hook.deviceplugin.selection import MdevSelector, PciSelector, Selection
-from launcher_hook.devnodes import NodeTree
+from launcher_hook.devnodes import NodeList, NodeTree
 from launcher_hook.doctor.devices import check_devices, has_selected
 from launcher_hook.doctor.finding import Finding
 from launcher_hook.doctor.nodefacts import Kernel, NodeFacts, read_node
@@ -37,14 +38,15 @@ def sysfs(tmp_path: Path) -> Path:
 
 def read(sysfs: Path, groups: Sequence[int] = (42, 43), selection: Selection | None = None,
          nodes_known: bool = True) -> NodeFacts:  # fmt: skip
-    nodes = NodeTree(make_nodes(sysfs.parent / "dev", groups))
+    dev = make_nodes(sysfs.parent / "dev", groups)
+    nodes = NodeTree(dev) if nodes_known else NodeList()
     chosen = selection or Selection((GPUS,))
     node = Node(HostTree(sysfs), nodes, chosen, lambda *_: None)
-    return read_node(node, Kernel(), nodes_known)
+    return read_node(node, Kernel())
 
 
-def check(facts: NodeFacts) -> list[Finding]:
-    return list(check_devices(facts, "choose"))
+def check(facts: NodeFacts, selection: Selection | None = None) -> list[Finding]:
+    return list(check_devices(facts, selection or Selection((GPUS,)), "choose"))
 
 
 def bad(facts: NodeFacts) -> list[Finding]:
@@ -160,6 +162,18 @@ def test_where_nothing_is_for_vms_the_display_functions_are_named(sysfs: Path) -
         remove(sysfs, bdf)
     (finding,) = check(read(sysfs))
     assert finding.what == "nothing on the node is selected for VMs"
+
+
+def test_what_the_configuration_leaves_to_kubevirt_is_told_where_nothing_is_ours(
+    sysfs: Path,
+) -> None:
+    left = Selection((replace(GPUS, external=False),))
+    (finding,) = check(read(sysfs, selection=left), left)
+    assert (finding.severity, finding.where) == ("warning", "here")
+    assert finding.what == (
+        "it has no 'externalResourceProvider: true', so KubeVirt's own virt-handler offers "
+        "0000:86:00.0 (10de:1f08), 0000:af:00.0 (10de:1f08)"
+    )
 
 
 def test_two_selectors_of_one_function_are_told(sysfs: Path) -> None:

@@ -48,7 +48,7 @@ def test_every_form_is_taken(text: str) -> None:
     [
         ("", "f: it holds nothing, and no Node; give the output of 'kubectl get nodes -o yaml'"),
         ("kind: Pod", "f: it holds 'Pod', and no Node; "),
-        ("[1]", "f: it holds list, and no Node; "),
+        ("[1]", "f: it holds a list, and no Node; "),
         ("{", "f: it is not JSON: .*; give the output of 'kubectl get nodes -o json'"),
         ("a: [", "f: it is not YAML: .*; give a Node manifest"),
         ('{"kind": "List", "items": []}', "f: it holds nothing, and no Node"),

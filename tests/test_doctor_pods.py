@@ -77,6 +77,8 @@ def test_a_pod_without_the_hook_is_an_error() -> None:
     (finding,) = bad(replace(POD, containers=POD.containers[:1]))
     assert finding.severity == "error"
     assert "none of its containers is the hook: compute" in finding.what
+    (finding,) = bad(replace(POD, containers=()))
+    assert finding.what == "it has no containers"
 
 
 def test_another_sidecars_limits_do_not_count_where_ours_is_known() -> None:

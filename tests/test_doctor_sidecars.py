@@ -74,9 +74,9 @@ def test_what_kubevirt_cannot_use_is_an_error(annotation: Any, what: str, fix: s
 
 
 def test_a_key_that_kubevirt_overlooks_is_told_with_the_nearest() -> None:
-    warning, _ = check('[{"image": "launcher-hook", "arguments": []}]')
+    warning, _ = check('[{"image": "a/launcher-hook", "arguments": []}]')
     assert (warning.severity, warning.fix) == ("warning", "write 'args'")
-    warning, _ = check('[{"image": "launcher-hook", "zzz": 1}]')
+    warning, _ = check('[{"image": "a/launcher-hook", "zzz": 1}]')
     assert warning.fix.startswith("the keys are image, imagePullPolicy,")
 
 
@@ -92,8 +92,20 @@ def test_sidecars_of_which_none_is_ours_or_several_are_told() -> None:
     (finding,) = check('[{"image": "other"}]')
     assert finding.severity == "warning"
     assert "none of its 1 sidecar is named launcher-hook: 'other'" in finding.what
-    _, finding = check(json.dumps([{"image": "launcher-hook"}, {"image": "launcher-hook"}]))
+    _, finding = check(json.dumps([{"image": "a/launcher-hook"}, {"image": "b/launcher-hook"}]))
     assert (finding.severity, finding.fix) == ("warning", "keep one")
+
+
+def test_an_image_without_registry_is_where_nobody_has_put_it() -> None:
+    finding, fine = check('[{"image": "launcher-hook:0.1.0"}]')
+    assert (finding.severity, fine.severity) == ("warning", "ok")
+    assert finding.what == (
+        "'launcher-hook:0.1.0' names no registry, so nodes look for "
+        "docker.io/library/launcher-hook:0.1.0"
+    )
+    assert finding.fix.endswith("e.g. registry.example/me/launcher-hook:0.1.0")
+    (fine,) = check('[{"image": "launcher-hook:0.1.0", "imagePullPolicy": "Never"}]')
+    assert fine.severity == "ok"
 
 
 def test_arguments_that_serve_does_not_take_are_an_error() -> None:

@@ -101,6 +101,18 @@ def test_a_line_of_ours_that_assigns_nothing_is_refused_with_its_number() -> Non
         parse_env_file(["", "PCI_RESOURCE_A 0000:86:00.0"], "pod.env")
 
 
+@pytest.mark.parametrize(
+    "text", ["", "# a comment", "<domain type='kvm'>\n</domain>", "kind: VirtualMachine", "=x"]
+)
+def test_a_file_without_any_assignment_is_some_other_file(text: str) -> None:
+    with pytest.raises(InputError, match="^vm.xml: it holds no NAME=VALUE; give what 'env' prints"):
+        parse_env_file(text.splitlines(), "vm.xml")
+
+
+def test_a_file_of_other_variables_is_an_environment() -> None:
+    assert parse_env_file(["spans lines", "<a b='c'>", "A.b-c="], "pod.env") == {}
+
+
 @pytest.mark.parametrize("text", ["PCI_RESOURCE_X", "=0000:86:00.0", "A B=1"])
 def test_an_assignment_needs_a_name_and_an_equals_sign(text: str) -> None:
     with pytest.raises(InputError, match="is not NAME=VALUE; write PCI_RESOURCE_"):

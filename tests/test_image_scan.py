@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -123,3 +124,12 @@ def test_a_secret_in_the_history_of_the_build_is_found(tmp_path: Path) -> None:
     run = {"created_by": "RUN pip install -i https://me:hunter2hunter2@pypi.example/simple x"}
     path = write_archive(tmp_path / "x.tar", {}, settings={**SETTINGS, "history": [run]})
     assert any("secret" in line for line in faults(path))
+
+
+def test_who_is_not_root_is_told_what_a_build_needs() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", "import build; print(build.advise(is_root=False))"],
+        cwd=Path(__file__).parent.parent / "sidecar-image",
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "run this as root (sudo make image), or where docker has an engine" in said

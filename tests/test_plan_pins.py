@@ -14,10 +14,12 @@ def test_a_guest_that_needs_all_buses_below_its_expander_bus_has_none_to_pin_to(
     expander = GuestController(2, "pcie-expander-bus", address("0000:00:05.0"), bus_nr=20)
     full = replace(Q35, controllers={2: expander}, waiting=17)
     with pytest.raises(PlanError, match="; this guest has no free bus$"):
+        plan([device("0000:86:00.0", "gpu0")], full, slots={"gpu0": "0000:01:00.0"})
+    with pytest.raises(PlanError, match="video; pin to 0000:00:08.0$"):
         plan([device("0000:86:00.0", "gpu0")], full, slots={"gpu0": "0000:00:01.0"})
     one_left = replace(full, waiting=16)
     with pytest.raises(PlanError, match="; pin to 0000:13:00.0 or a higher bus$"):
-        plan([device("0000:86:00.0", "gpu0")], one_left, slots={"gpu0": "0000:00:01.0"})
+        plan([device("0000:86:00.0", "gpu0")], one_left, slots={"gpu0": "0000:01:00.0"})
 
 
 @pytest.mark.parametrize("key", ["gpu0", "ua-gpu-gpu0", "gpu-gpu0", "0000:86:00.0", "GPU0"])
@@ -87,10 +89,33 @@ def test_a_pin_whose_gap_libvirt_could_not_fill_is_refused() -> None:
     # 27 slots of the root bus are left for the ports of 216 lower buses.
     planned = plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:d9:00.0"})
     assert guest(planned) == {"0000:86:00.0": "0000:d9:00.0"}
-    with pytest.raises(PlanError, match="^guest: bus 0 has no room for the root ports"):
-        plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:da:00.0"})
-    with pytest.raises(PlanError, match="fills the gap below them; attach .* or pin to lower buse"):
-        plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:ff:00.0"})
+    for bus in ("da", "ff"):
+        with pytest.raises(
+            PlanError,
+            match=f"^slots.gpu0: '0000:{bus}:00.0': libvirt fills the gap below bus 0x{bus} with "
+            "root ports, for which bus 0 has no room; pin to a lower bus, e.g. 0000:18:00.0$",
+        ):
+            plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": f"0000:{bus}:00.0"})
+
+
+def test_a_guest_that_needs_every_bus_itself_has_none_for_a_device() -> None:
+    full = replace(Q35, waiting=300)
+    with pytest.raises(PlanError, match="the guest has no free bus for it"):
+        plan([device("0000:86:00.0", "gpu0")], full)
+    with pytest.raises(PlanError, match="; this guest has no free bus$"):
+        plan([device("0000:86:00.0", "gpu0")], full, slots={"gpu0": "0000:ff:00.0"})
+
+
+def test_of_several_pins_the_highest_is_to_blame() -> None:
+    devices = [device("0000:86:00.0", "gpu0"), device("0000:af:00.0", "gpu1")]
+    with pytest.raises(PlanError, match="^slots.gpu1: '0000:ff:00.0': libvirt fills the gap"):
+        plan(devices, slots={"gpu0": "0000:f0:00.0", "gpu1": "0000:ff:00.0"})
+
+
+def test_a_pin_just_above_the_others_is_not_to_blame() -> None:
+    devices = [device(f"0000:{n:02x}:00.0") for n in range(1, 221)]
+    with pytest.raises(PlanError, match="^guest: bus 0 has no room .* or pin to lower buses$"):
+        plan([*devices, device("0000:ff:00.0", "top")], slots={"top": "0000:f4:00.0"})
 
 
 def test_two_devices_may_be_pinned_into_one_slot() -> None:
@@ -104,7 +129,11 @@ def test_two_devices_may_be_pinned_into_one_slot() -> None:
 @pytest.mark.parametrize(
     ("bdf", "message"),
     [
-        ("0000:00:00.0", "slot 0x00 is reserved for the host bridge; pin to 0000:18:00.0"),
+        (
+            "0000:00:00.0",
+            "slot 0x00 is reserved for the host bridge; pin to 0000:00:08.0, "
+            "or to 0000:18:00.0 or a higher bus$",
+        ),
         ("0000:00:01.0", "slot 0x01 is reserved for the primary video"),
         ("0000:00:1b.0", "slot 0x1b is reserved for the ICH9 sound"),
         ("0000:00:1f.0", "slot 0x1f is reserved for the ICH9 LPC"),
@@ -150,7 +179,8 @@ def test_i440fx_has_no_buses_to_pin_to() -> None:
 def test_a_pin_on_another_device_names_it() -> None:
     topology = replace(Q35, taken={address("0000:00:08.0"): "controller pci"})
     with pytest.raises(
-        PlanError, match="^slots.gpu0: '0000:00:08.0' is that of controller pci; pin"
+        PlanError,
+        match="^slots.gpu0: '0000:00:08.0' is that of controller pci; pin to 0000:00:09.0, or to",
     ):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:00:08.0"})
     with pytest.raises(PlanError, match="function 0 of its slot is controller pci"):
@@ -191,18 +221,20 @@ def test_a_pin_must_name_one_device() -> None:
     devices = [device("0000:86:00.0", "gpu0")]
     with pytest.raises(
         InputError,
-        match="^slots.gpu7: 'gpu7' names no device of this VM; write an alias or a host BDF of: "
-        "gpu0, ua-pci-0000-af-00-0$",
+        match="^slots.gpu7: 'gpu7' names no device of this VM; write gpu0 or ua-pci-0000-af-00-0, "
+        "or an alias or a host address$",
     ):
         plan([*devices, device("0000:af:00.0")], slots={"gpu7": "0000:00:08.0"})
-    with pytest.raises(InputError, match="or a host BDF of: none$"):
+    with pytest.raises(InputError, match="take it out: this VM has no passed-through device$"):
         plan([], slots={"gpu7": "0000:00:08.0"})
     with pytest.raises(
         InputError, match="^slots.gpu0: '0000:86:00.0' is the same device; keep one of the two$"
     ):
         plan(devices, slots={"gpu0": "0000:00:09.0", "0000:86:00.0": "0000:00:08.0"})
     twice = [*devices, replace(device("0000:af:00.0", "gpu0"), alias="ua-hostdevice-gpu0")]
-    with pytest.raises(InputError, match="'gpu0' names more than one device; write an alias"):
+    with pytest.raises(
+        InputError, match="'gpu0' names more than one device; write ua-gpu-gpu0 or ua-hostd"
+    ):
         plan(twice, slots={"gpu0": "0000:00:08.0"})
 
 

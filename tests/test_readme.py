@@ -18,7 +18,7 @@ from test_lock_files import read_pins
 
 from launcher_hook import __version__
 from launcher_hook.cli import main
-from launcher_hook.configkeys import KEYS, default_of
+from launcher_hook.configkeys import KEYS, print_default
 from launcher_hook.devicekeys import DEVICE_KEYS
 from launcher_hook.deviceplugin.configfile import describe_selector_keys
 from launcher_hook.report.tree import print_tree
@@ -38,7 +38,7 @@ def configuration_table() -> str:
     lines = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, key in KEYS.items():
         text = key.meaning.replace("|", r"\|")
-        lines.append(f"| `{name}` | {key.values} | `{default_of(name)}` | {text} |")
+        lines.append(f"| `{name}` | {key.values} | `{print_default(name)}` | {text} |")
     return "\n".join(lines) + "\n"
 
 

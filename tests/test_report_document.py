@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import SCENES, Scene, made_up, names
+from plans import OPTIONS, SCENES, Scene, made_up, names
 
 from launcher_hook.report.document import print_json
 from launcher_hook.settings import Layout, Settings
@@ -16,7 +16,14 @@ HGX = Scene("hgx")
 
 def distances(scene: Scene, scratch: Path) -> dict[str, Any]:
     document = json.loads(print_json(scene.decide(scratch), names()))
-    assert list(document) == ["machine", "devices", "controllers", "warnings", "distances"]
+    assert list(document) == [
+        "machine",
+        "devices",
+        "controllers",
+        "pciHole64",
+        "warnings",
+        "distances",
+    ]
     found = document["distances"]
     assert found["devices"] == [device["alias"] for device in document["devices"]]
     for side in ("host", "guest"):
@@ -39,6 +46,15 @@ def test_a_mediated_device_is_where_its_function_is(tmp_path: Path) -> None:
     found = distances(next(s for s in SCENES if s.name == "mediated"), tmp_path)
     assert found["host"] == [["X", "PIX"], ["PIX", "X"]]
     assert found["guest"] == [["X", "PHB"], ["PHB", "X"]]
+
+
+def test_options_and_the_hole_are_in_it(tmp_path: Path) -> None:
+    scene = replace(next(s for s in SCENES if s.name == "two-gpus"), settings=OPTIONS)
+    document = json.loads(print_json(scene.decide(tmp_path), names()))
+    assert [device["options"] for device in document["devices"]] == [
+        {"rom.bar": "off", "bootOrder": 1}, {}, {}, {},
+    ]  # fmt: skip
+    assert document["pciHole64"] == {"bytes": 64 << 30, "firmwareIsTold": False}
 
 
 def test_what_is_not_known_is_null(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from cases import read_case
-from plans import PICTURES, SCENES, Scene, made_up, names
+from plans import OPTIONS, PICTURES, SCENES, Scene, made_up, names
 from test_cases import check_expectation
 
 from launcher_hook.render import plan_domain
@@ -56,6 +56,15 @@ def test_a_neighbour_in_the_group_is_named_as_what_it_is(tmp_path: Path) -> None
 def test_a_mediated_device_is_below_its_function(tmp_path: Path) -> None:
     text = print_tree(scene("mediated").decide(tmp_path), names(), 80)
     assert "00.0-[3b]---00.0-+-4b20d080-1b54-4048-85b3-a6a62d165c01  mediated device" in text
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_options_and_the_hole_are_in_it(tmp_path: Path, columns: int) -> None:
+    asked = replace(scene("two-gpus"), settings=OPTIONS)
+    lines = print_tree(asked.decide(tmp_path), names(), columns).splitlines()
+    (line,) = [line for line in lines if "ua-gpu-gpu0 =" in line]
+    assert line.endswith("  rom.bar=off bootOrder=1")
+    assert lines[-1] == "pciHole64: 64 GiB for 64-bit BARs"
 
 
 def test_without_facts_it_is_the_guests_alone_and_says_so(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from launcher_hook.config import parse_yaml
+from launcher_hook.configkeys import KEYS
 from launcher_hook.deviceplugin.names import check_resource
 from launcher_hook.deviceplugin.selection import (
     IdsPerGroup,
@@ -237,8 +238,14 @@ def _input_error(error: ValidationError, where: str) -> InputError:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
     where = f"{where}: {path.removeprefix('.')}"
     if first["type"] == "extra_forbidden":
-        known = _known_keys()
-        near = get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
+        key, known = str(first["loc"][-1]), _keys_beside(first["loc"])
+        if len(first["loc"]) == 1 and key in KEYS:
+            return InputError(
+                where,
+                "that is the hook's configuration, not the device plugin's",
+                f"give it to render, plan or serve; the keys here are {', '.join(known)}",
+            )
+        near = get_close_matches(key, known, n=1)
         fix = f"write {near[0]!r}" if near else f"the keys are {', '.join(known)}"
         return InputError(where, "there is no such key", fix)
     if first["type"] == "missing":
@@ -252,10 +259,15 @@ def _input_error(error: ValidationError, where: str) -> InputError:
     return InputError(where, what, fix or "mend the value")
 
 
-def _known_keys() -> tuple[str, ...]:
-    models = (PluginConfig, PciHostDevice, MediatedHostDevice, OwnSelector)
-    keys = [field.alias or "" for model in models for field in model.model_fields.values()]
-    return tuple(dict.fromkeys([_PERMITTED, *keys]))
+def _keys(model: type[_Model]) -> list[str]:
+    return [field.alias or "" for field in model.model_fields.values()]
+
+
+def _keys_beside(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that there are where one was not known."""
+    if len(place) == 1:
+        return [_PERMITTED, *_keys(PluginConfig)]
+    return _keys(_LISTS.get(str(place[0]), OwnSelector))
 
 
 def _own(entry: OwnSelector, where: str) -> PciSelector:

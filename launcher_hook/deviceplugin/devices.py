@@ -82,6 +82,9 @@ class Inventory:
 
 
 _UNSELECTED = "no selector matches it"
+_NOT_BY_DEFAULT = (
+    "not NVIDIA's display class, which is the default; --vendor, --class or --config say otherwise"
+)
 
 _AnySelector = TypeVar("_AnySelector", PciSelector, MdevSelector)
 
@@ -122,6 +125,7 @@ class _Selecting:
         self._functions = functions
         self._selection = selection
         self._name_of = name_of
+        self._unselected = _NOT_BY_DEFAULT if selection.is_default else _UNSELECTED
         self._before = {d.source: d.resource for d in previous.devices()}
         self._names: dict[tuple[int | None, int | None], str] = {}
         self._groups: dict[int, Device] = {}
@@ -168,18 +172,18 @@ class _Selecting:
     def _explain(self, unoffered: Unoffered) -> Unoffered:
         """A function that nobody selects may still go with one that is offered."""
         function = unoffered.function
-        if unoffered.why != _UNSELECTED or function is None or function.iommu_group is None:
+        if unoffered.why != self._unselected or function is None or function.iommu_group is None:
             return unoffered
         device = self._groups.get(function.iommu_group)
         if device is None or is_bridge(function):
             return unoffered
         return replace(
             unoffered,
-            why=f"no selector matches it; it goes with {device.id}, in whose IOMMU group it is",
+            why=f"it goes with {device.id}, in whose IOMMU group it is",
         )
 
     def _function_device(self, function: HostFunction, matching: list[PciSelector]) -> Device:
-        selector = _first(matching, _unmatched(function))
+        selector = _first(matching, self._unmatched(function))
         _check_function(function, selector, function.address in self._before)
         group = function.iommu_group
         if group is None:
@@ -197,10 +201,17 @@ class _Selecting:
             function.address, resource, group, function, tuple(self._members.get(group, ()))
         )
 
+    def _unmatched(self, function: HostFunction) -> str:
+        if function.vendor_id is None:
+            return "its vendor cannot be read"
+        if function.class_code is None:
+            return "no selector matches it, and its class cannot be read"
+        return self._unselected
+
     def _mediated_device(
         self, mdev: MediatedDevice, parent: HostFunction | None, matching: list[MdevSelector]
     ) -> Device:
-        selector = _first(matching, _UNSELECTED)
+        selector = _first(matching, self._unselected)
         if mdev.iommu_group is None:
             raise _RefusedError("in no IOMMU group: its driver has not registered it with vfio")
         resource = selector.resource or self._mdev_name(mdev, parent)
@@ -269,14 +280,6 @@ def _first(matching: Sequence[_AnySelector], unmatched: str) -> _AnySelector:
             "virt-handler offers it"
         )
     return matching[0]
-
-
-def _unmatched(function: HostFunction) -> str:
-    if function.vendor_id is None:
-        return "its vendor cannot be read"
-    if function.class_code is None:
-        return "no selector matches it, and its class cannot be read"
-    return _UNSELECTED
 
 
 def _is_unreadable(function: HostFunction | None) -> bool:

@@ -6,10 +6,19 @@ from typing import Any
 from launcher_hook.deviceplugin.devices import Device, Inventory, Unoffered
 from launcher_hook.model import HostFunction
 from launcher_hook.pciids import PciNames
+from launcher_hook.vfio import is_bridge
 
 
-def print_table(inventory: Inventory, names: PciNames) -> str:
-    """A block a resource, then one line for each function that is not offered."""
+def print_table(inventory: Inventory, names: PciNames, nodes_known: bool = True) -> str:
+    """A block a resource, then one line for each function that is not offered.
+
+    Bridges are left out: no VM is ever given one. A selector that matches one is told.
+
+    Args:
+        inventory: What there is.
+        names: From pci.ids.
+        nodes_known: Whether it is known which device nodes there are.
+    """
     lines: list[str] = []
     for resource, devices in inventory.resources.items():
         healthy = sum(device.trouble is None for device in devices)
@@ -19,17 +28,22 @@ def print_table(inventory: Inventory, names: PciNames) -> str:
         lines.append("")
     if not inventory.resources:
         lines += ["nothing is offered", ""]
-    if inventory.unoffered:
+    shown = [
+        u
+        for u in inventory.unoffered
+        if u.selected or u.function is None or not is_bridge(u.function)
+    ]
+    if shown:
         lines.append("not offered:")
-        lines += _columns(
-            [(str(u.source), _kind(u.function, names), u.why) for u in inventory.unoffered]
-        )
+        lines += _columns([(str(u.source), _kind(u.function, names), u.why) for u in shown])
     for warning in inventory.warnings:
         lines.append(f"warning: {warning}")
+    if not nodes_known:
+        lines.append("not checked: device nodes, of which the snapshot has none; give --dev")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def print_json(inventory: Inventory, names: PciNames) -> str:
+def print_json(inventory: Inventory, names: PciNames, nodes_known: bool = True) -> str:
     """The table's facts, for programs; null is "not known"."""
     document = {
         "resources": {
@@ -38,6 +52,7 @@ def print_json(inventory: Inventory, names: PciNames) -> str:
         },
         "notOffered": [_unoffered(unoffered, names) for unoffered in inventory.unoffered],
         "warnings": list(inventory.warnings),
+        "deviceNodesKnown": nodes_known,
     }
     return json.dumps(document, indent=2) + "\n"
 

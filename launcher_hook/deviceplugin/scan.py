@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from launcher_hook.deviceplugin.allocation import Present
 from launcher_hook.deviceplugin.devices import Device, Inventory, NameOf, select_devices
-from launcher_hook.deviceplugin.health import find_trouble
+from launcher_hook.deviceplugin.health import HasNode, find_trouble
 from launcher_hook.deviceplugin.selection import Selection
-from launcher_hook.devnodes import DeviceNodes
+from launcher_hook.devnodes import DeviceNodes, find_among
 from launcher_hook.host import Host
 from launcher_hook.model import HostFunction, MediatedDevice
 from launcher_hook.pci import PciAddress
@@ -59,11 +59,11 @@ class Node:
             functions, self._mediated_devices(), self.selection, self.name_of, previous
         )
         by_address = {function.address: function for function in functions}
-        nodes = self.nodes.all()
+        has_node = find_among(self.nodes.all())
         resources = {}
         for resource, devices in inventory.resources.items():
             resources[resource] = tuple(
-                self._with_health(device, by_address, nodes) for device in devices
+                self._with_health(device, by_address, has_node) for device in devices
             )
         return replace(inventory, resources=resources)
 
@@ -81,13 +81,13 @@ class Node:
         return Present(True, group, function, members, self.host.answers(device.source))
 
     def _with_health(
-        self, device: Device, functions: dict[PciAddress, HostFunction], nodes: frozenset[str]
+        self, device: Device, functions: dict[PciAddress, HostFunction], has_node: HasNode
     ) -> Device:
         answers = None
         if isinstance(device.source, PciAddress):
             answers = self.host.answers(device.source)
         members = [functions[address] for address in device.members]
-        trouble = find_trouble(device, device.function, members, nodes.__contains__, answers)
+        trouble = find_trouble(device, device.function, members, has_node, answers)
         return device if trouble is None else replace(device, trouble=trouble)
 
     def _mediated_devices(self) -> list[tuple[MediatedDevice, HostFunction | None]]:

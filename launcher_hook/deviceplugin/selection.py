@@ -89,12 +89,14 @@ class Selection:
         domains: By vendor, the domain of a resource that is named from pci.ids.
         ids_per_group: One id of an IOMMU group, or all that are selected: VFIO gives a group to
             one VM only.
+        is_default: Nobody has said what is to be offered.
     """
 
     pci: tuple[PciSelector, ...] = ()
     mdev: tuple[MdevSelector, ...] = ()
     domains: Mapping[int, str] = field(default_factory=lambda: VENDOR_DOMAINS)
     ids_per_group: IdsPerGroup = "one"
+    is_default: bool = False
 
     @property
     def vendors(self) -> frozenset[int] | None:

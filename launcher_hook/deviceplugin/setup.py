@@ -61,6 +61,7 @@ def make_selection(
             parse_vendors(vendors) or {NVIDIA: VENDOR_DOMAINS[NVIDIA]},
             tuple(map(_parse_class, classes)) or (DISPLAY,),
         )
+        selection = replace(selection, is_default=not (vendors or classes))
     else:
         if vendors or classes:
             option = "--vendor" if vendors else "--class"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from launcher_hook.deviceplugin.devices import Device, Unoffered
 from launcher_hook.deviceplugin.health import find_trouble
+from launcher_hook.deviceplugin.selection import Selection
+from launcher_hook.devnodes import find_among
 from launcher_hook.doctor.finding import Finding, counted, fail, fine, listed, warn
 from launcher_hook.doctor.nodefacts import NodeFacts
 from launcher_hook.model import HostFunction
@@ -20,15 +22,17 @@ def has_selected(facts: NodeFacts) -> bool:
     return bool(facts.inventory.resources) or any(u.selected for u in facts.inventory.unoffered)
 
 
-def check_devices(facts: NodeFacts, choose: str) -> Iterator[Finding]:
+def check_devices(facts: NodeFacts, selection: Selection, choose: str) -> Iterator[Finding]:
     """Each function that is for VMs: its driver, its node, that it answers; then its group.
 
     Args:
         facts: The node.
+        selection: What is for VMs.
         choose: How the user says which functions are for VMs.
     """
     if not has_selected(facts):
-        yield _nothing_selected(facts, choose)
+        left = [*_left_to_kubevirt(facts, selection)]
+        yield from left or [_nothing_selected(facts, choose)]
         return
     yield from _check_unbound(facts)
     groups = _Groups.of(facts)
@@ -57,6 +61,20 @@ def good_ids(devices: Sequence[Device]) -> list[str]:
     return [device.id for device in devices]
 
 
+def _left_to_kubevirt(facts: NodeFacts, selection: Selection) -> Iterator[Finding]:
+    """Why a configuration that matches functions has the plugin offer none."""
+    for selector in selection.pci:
+        matched = [_named(f) for f in facts.functions if selector.matches(f)]
+        if matched and not selector.external:
+            yield warn(
+                "devices",
+                selector.where,
+                "it has no 'externalResourceProvider: true', so KubeVirt's own virt-handler offers "
+                f"{listed(matched)}",
+                "write that, unless it is meant",
+            )
+
+
 def _nothing_selected(facts: NodeFacts, choose: str) -> Finding:
     others = [f for f in facts.functions if (f.class_code or 0) >> 16 == _DISPLAY]
     what = "nothing on the node is selected for VMs"
@@ -67,19 +85,13 @@ def _nothing_selected(facts: NodeFacts, choose: str) -> Finding:
 
 def _trouble(device: Device, facts: NodeFacts) -> str | None:
     """Its own trouble: that of its group has a check of its own."""
-    nodes = facts.nodes
     return find_trouble(
         device,
         device.function,
         (),
-        _is_anywhere if nodes is None else nodes.__contains__,
+        find_among(facts.nodes),
         facts.answers.get(device.source),
     )
-
-
-def _is_anywhere(_node: str) -> bool:
-    """What is not known is no trouble."""
-    return True
 
 
 def _check_unbound(facts: NodeFacts) -> Iterator[Finding]:

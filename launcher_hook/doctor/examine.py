@@ -23,6 +23,9 @@ from launcher_hook.vmi import CONFIG_ANNOTATION
 _CHOOSE = "say by --vendor, --kubevirt-cr or --plugin-config what is for VMs"
 
 
+_MATCH = "write the ids of what is for VMs, as lspci -nn has them, into the --plugin-config"
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """What `render` made of the domain: one of the two."""
@@ -89,7 +92,8 @@ def _check_node(facts: Facts) -> Iterator[Finding]:
     if facts.selection is None:
         yield unseen("devices", "which are for VMs", "mend the device plugin's configuration first")
     else:
-        yield from check_devices(node, _CHOOSE)
+        choose = _MATCH if facts.is_configured else _CHOOSE
+        yield from check_devices(node, facts.selection, choose)
         yield from _check_selectors(facts, facts.selection, node)
     yield iommu.check_locked_memory(node.kernel)
 

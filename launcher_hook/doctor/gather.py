@@ -225,28 +225,19 @@ def _read_node(
     proc = sources.proc or (_PROC if is_here else None)
     kernel = read_kernel(sources.sysfs or _SYS, proc, host)
     try:
-        node = Node(host, nodes or _every_node(host), selection, names.device_name)
-        return read_node(node, kernel, nodes is not None)
+        node = Node(host, nodes, selection, names.device_name)
+        return read_node(node, kernel)
     except HostError as error:
         faults.append(refused("the node", error))
         return None
 
 
-def _open_nodes(sources: Sources, host: Host) -> DeviceNodes | None:
-    """The device nodes; None for a copy of a ``/sys`` alone: this machine's are others."""
+def _open_nodes(sources: Sources, host: Host) -> DeviceNodes:
+    """The device nodes; not those of this machine for a copy of another's ``/sys``."""
     is_here = sources.sysfs in (None, _SYS)
     if sources.dev is None and not is_here and not isinstance(host, HostSnapshot):
-        return None
+        return NodeList()
     return open_nodes(host, sources.dev)
-
-
-def _every_node(host: Host) -> NodeList:
-    """As if every group had its node: what is not known is no trouble."""
-    groups = {function.iommu_group for function in host.functions()}
-    for uuid in host.mdev_uuids() or ():
-        device = host.mediated_device(uuid)
-        groups.add(None if device is None else device.iommu_group)
-    return NodeList(frozenset(f"vfio/{group}" for group in groups if group is not None))
 
 
 def parse_serve(words: Sequence[str]) -> argparse.Namespace | str:
@@ -256,10 +247,8 @@ def parse_serve(words: Sequence[str]) -> argparse.Namespace | str:
         with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
             return make_parser().parse_args(["serve", *words])
     except SystemExit:
-        said = (
-            printed.getvalue().strip().removeprefix("launcher-hook: ")
-        )  # the line's, the parser's
-        return said.removeprefix("launcher-hook: ") or "they ask for help"
+        said = printed.getvalue().strip().removeprefix("launcher-hook: serve: ")
+        return said or "they ask for help"
 
 
 def check_arguments(words: Sequence[str]) -> str | None:

@@ -24,7 +24,7 @@ _NO_IOMMU = "vfio/noiommu-"  # Linux drivers/vfio/group.c: groups without an IOM
 def check_iommu(facts: NodeFacts) -> Iterator[Finding]:
     """Groups count for more than words: with them the IOMMU is on, whatever made it so."""
     groups = {f.iommu_group for f in facts.functions if f.iommu_group is not None}
-    where = f"{facts.kernel.sysfs}/kernel/iommu_groups"
+    where = facts.kernel.place("kernel/iommu_groups", "IOMMU groups")
     if groups:
         said = [w for w in facts.kernel.words or () if w.partition("=")[0] in _WORDS]
         words = f"; the command line has {' '.join(said)}" if said else ""
@@ -101,7 +101,7 @@ def check_vfio(facts: NodeFacts, wanted: bool) -> Iterator[Finding]:
         wanted: Whether the node has functions for VMs at all; without them it is no error.
     """
     complain = fail if wanted else warn
-    where = f"{facts.kernel.sysfs}/bus/pci/drivers/vfio-pci"
+    where = facts.kernel.place("bus/pci/drivers/vfio-pci", "drivers")
     bound = {f.driver for f in facts.functions if f.driver and is_vfio_driver(f.driver)}
     if bound:
         yield fine("vfio-pci", where, f"functions are bound to {', '.join(sorted(bound))}")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.vmi import load_documents
+from launcher_hook.vmi import load_documents, name_kind
 
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 """A thousand nodes are 10 MB of JSON."""
@@ -30,7 +30,7 @@ def find_objects(
         if kind in kinds:
             found.append(document)
         else:
-            others.append(shorten(kind) if kind is not None else type(document).__name__)
+            others.append(name_kind(document))
     if not found:
         raise InputError(
             where,

@@ -38,6 +38,7 @@ class Kernel:
 
     Attributes:
         sysfs: Where its ``/sys`` is, for messages.
+        is_snapshot: That is a file, in which there are no paths.
         words: The kernel's command line.
         cpu_vendor: ``GenuineIntel``, ``AuthenticAMD``...; "" where there is no such word (arm64).
         is_guest: Whether the node is a virtual machine itself.
@@ -55,6 +56,11 @@ class Kernel:
     iommus: tuple[str, ...] | None = None
     has_vfio_pci: bool | None = None
     locked: LockedMemory | None = None
+    is_snapshot: bool = False
+
+    def place(self, path: str, called: str) -> str:
+        """Name where something of its ``/sys`` was looked for."""
+        return f"{self.sysfs}: {called}" if self.is_snapshot else f"{self.sysfs}/{path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,7 @@ class NodeFacts:
     nodes: frozenset[str] | None = None
 
 
-def read_node(node: Node, kernel: Kernel, nodes_known: bool) -> NodeFacts:
+def read_node(node: Node, kernel: Kernel) -> NodeFacts:
     """Read a node's functions and what would be offered of them.
 
     Raises:
@@ -91,7 +97,7 @@ def read_node(node: Node, kernel: Kernel, nodes_known: bool) -> NodeFacts:
             for device in inventory.devices()
             if isinstance(device.source, PciAddress)
         },
-        node.nodes.all() if nodes_known else None,
+        node.nodes.all(),
     )
 
 
@@ -106,7 +112,8 @@ def read_kernel(sysfs: Path, proc: Path | None, host: Host) -> Kernel:
             vendor, guest = parse_cpuinfo(cpuinfo)
         locked = _read_locked(proc)
     if sysfs.is_file() or not host.known:
-        return Kernel(str(sysfs), words, vendor, guest, locked=locked)
+        is_snapshot = sysfs.is_file()
+        return Kernel(str(sysfs), words, vendor, guest, locked=locked, is_snapshot=is_snapshot)
     iommus = _names(sysfs / "class/iommu")
     return Kernel(
         str(sysfs),

@@ -48,7 +48,9 @@ def check_pod(pod: LauncherPod, wanted: Counter[str], nodes_known: bool) -> Iter
         yield fail(
             "pod",
             pod.where,
-            f"none of its containers is the hook: {listed(c.name for c in pod.containers)}",
+            f"none of its containers is the hook: {listed(c.name for c in pod.containers)}"
+            if pod.containers
+            else "it has no containers",
             "give the VM the annotation hooks.kubevirt.io/hookSidecars, and start it anew",
         )
     for hook in hooks:

@@ -34,13 +34,18 @@ CheckArguments = Callable[[Sequence[str]], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A container that the annotation asks for."""
+    """A container that the annotation asks for.
+
+    Attributes:
+        is_pulled: A node may fetch its image, rather than have it already.
+    """
 
     index: int
     image: str = ""
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     runs_script: bool = False
+    is_pulled: bool = True
 
     @property
     def name(self) -> str:
@@ -106,6 +111,7 @@ def check_annotation(vm: VmFacts, check_arguments: CheckArguments) -> Iterator[F
         if fault is not None:
             yield fail("sidecar", f"{where}[{sidecar.index}].args", fault, "mend the arguments")
             return
+    yield from _check_images(ours, where)
     if ours:
         named = shorten(ours[0].name)
         yield fine("sidecar", where, f"{counted(len(sidecars), 'sidecar')}; ours is {named}")
@@ -121,6 +127,19 @@ def check_annotation(vm: VmFacts, check_arguments: CheckArguments) -> Iterator[F
         )
     if len(ours) > 1:
         yield warn("sidecar", where, f"{len(ours)} of them are ours", "keep one")
+
+
+def _check_images(sidecars: Sequence[Sidecar], where: str) -> Iterator[Finding]:
+    """Without a registry an image of ours is looked for where nobody has put it."""
+    for sidecar in sidecars:
+        image = sidecar.image
+        if _PROGRAM in image and "/" not in image and sidecar.is_pulled:
+            yield warn(
+                "sidecar",
+                f"{where}[{sidecar.index}].image",
+                f"{shorten(image)} names no registry, so nodes look for docker.io/library/{image}",
+                f"write where it was pushed to, e.g. registry.example/me/{image}",
+            )
 
 
 def _check_absence(vm: VmFacts) -> Iterator[Finding]:
@@ -191,6 +210,7 @@ def parse_sidecars(text: Any, where: str) -> tuple[tuple[Sidecar, ...], tuple[Fi
                 _words(values.get("command")),
                 _words(values.get("args")),
                 "configMap" in values or "pvc" in values,
+                values.get("imagePullPolicy") != "Never",
             )
         )
     return tuple(sidecars), tuple(findings)

@@ -25,6 +25,9 @@ def print_json(decision: Decision, names: PciNames) -> str:
             }
             for controller in plan.controllers
         ],
+        "pciHole64": None
+        if plan.hole is None
+        else {"bytes": plan.hole.size_bytes, "firmwareIsTold": plan.hole.tell_firmware},
         "warnings": plan.warnings,
     }
     text = json.dumps(document, indent=2)

@@ -1,11 +1,14 @@
 """What is said of each device of a plan, whatever the form."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from launcher_hook.model import HostFunction, Placement
+from launcher_hook.options import spell_options
 from launcher_hook.pciids import PciNames
 from launcher_hook.render import Decision
+from launcher_hook.settings import NO_OPTIONS
+from launcher_hook.sizes import print_size
 
 
 def device_facts(decision: Decision, names: PciNames) -> Iterator[dict[str, Any]]:
@@ -23,6 +26,7 @@ def device_facts(decision: Decision, names: PciNames) -> Iterator[dict[str, Any]
             "numa_node": function.numa_node if function else None,
             "guest": str(placement.guest_address) if placement.guest_address else None,
             "multifunction": placement.multifunction,
+            "options": spell_options(decision.plan.options.get(assignment.alias, NO_OPTIONS)),
             "assigned": assignment.why,
             "placed": placement.why,
         }
@@ -52,12 +56,29 @@ def describe_function(function: HostFunction | None, names: PciNames) -> str:
     return ": ".join(known)
 
 
-def describe_placement(placement: Placement, decision: Decision, names: PciNames) -> str:
-    """Alias, host source, class and name."""
+def describe_placement(placement: Placement, decision: Decision, names: PciNames | None) -> str:
+    """Alias, host source, class and name (where there are names), options."""
     assignment = placement.assignment
-    details = describe_function(own_function(placement, decision), names)
-    text = f"{assignment.alias} = {assignment.source}"
-    return f"{text}  {details}" if details else text
+    parts = [f"{assignment.alias} = {assignment.source}"]
+    if names is not None:
+        parts.append(describe_function(own_function(placement, decision), names))
+    options = decision.plan.options.get(assignment.alias, NO_OPTIONS)
+    parts.append(print_options(spell_options(options)))
+    return "  ".join(filter(None, parts))
+
+
+def print_options(options: Mapping[str, str | int]) -> str:
+    """``rom.bar=off bootOrder=1``; "" for none."""
+    return " ".join(f"{key}={value}" for key, value in options.items())
+
+
+def describe_hole(decision: Decision) -> str:
+    """What is written of the space for 64-bit BARs, in a line; "" where nothing is."""
+    hole = decision.plan.hole
+    if hole is None:
+        return ""
+    told = ", and the firmware is told" if hole.tell_firmware else ""
+    return f"pciHole64: {print_size(hole.size_bytes)} for 64-bit BARs{told}\n"
 
 
 def short_name(placement: Placement) -> str:

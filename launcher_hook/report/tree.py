@@ -7,7 +7,7 @@ from launcher_hook.model import GuestController, Placement, PlannedController
 from launcher_hook.pci import PciAddress
 from launcher_hook.pciids import PciNames
 from launcher_hook.render import Decision
-from launcher_hook.report.facts import describe_placement
+from launcher_hook.report.facts import describe_hole, describe_placement
 from launcher_hook.report.hostside import host_zones
 from launcher_hook.report.picture import Bridge, Leaf, Root
 
@@ -26,7 +26,11 @@ def print_tree(decision: Decision, names: PciNames, columns: int) -> str:
         columns: How wide a line may be.
     """
     if not decision.plan.placements:
-        return "no devices\n"
+        return "no devices\n" + describe_hole(decision)
+    return _print_trees(decision, names, columns) + describe_hole(decision)
+
+
+def _print_trees(decision: Decision, names: PciNames, columns: int) -> str:
     if not decision.facts.known:
         alone = _guest_lines(decision, names, with_details=True)
         return "\n".join((*alone, "Nothing is known of the node: give its /sys with --sysfs.", ""))
@@ -104,9 +108,7 @@ def _guest_lines(decision: Decision, names: PciNames, *, with_details: bool) -> 
 
 
 def _text(placement: Placement, decision: Decision, names: PciNames, with_details: bool) -> str:
-    if with_details:
-        return describe_placement(placement, decision, names)
-    return f"{placement.assignment.alias} = {placement.assignment.source}"
+    return describe_placement(placement, decision, names if with_details else None)
 
 
 def _bus_name(controller: GuestController | PlannedController) -> str:

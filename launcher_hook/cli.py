@@ -97,39 +97,14 @@ def _render(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     from launcher_hook.pciids import MAX_PCI_IDS_BYTES, load_names
     from launcher_hook.render import plan_domain
+    from launcher_hook.report.forms import print_plan
 
     if arguments.pci_ids is not None:
         read_file(arguments.pci_ids, MAX_PCI_IDS_BYTES)  # one that is named must be there
     decision = plan_domain(_read_inputs(arguments))
     _say_what_is_kept(decision)
-    _print(_print_plan(arguments.output, decision, load_names(arguments.pci_ids)))
+    _print(print_plan(arguments.output, decision, load_names(arguments.pci_ids)))
     return 0
-
-
-def _print_plan(output: str, decision: "Decision", names: "PciNames") -> str:
-    match output:
-        case "tree":
-            from shutil import get_terminal_size
-
-            from launcher_hook.report.tree import print_tree
-
-            return print_tree(decision, names, get_terminal_size().columns)
-        case "json":
-            from launcher_hook.report.document import print_json
-
-            return print_json(decision, names)
-        case "dot":
-            from launcher_hook.report.dot import print_dot
-
-            return print_dot(decision, names)
-        case "svg":
-            from launcher_hook.report.svg import print_svg
-
-            return print_svg(decision, names)
-        case _:
-            from launcher_hook.report.table import print_table
-
-            return print_table(decision, names)
 
 
 def _validate(arguments: argparse.Namespace) -> int:

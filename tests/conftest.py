@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from doctored import doctor  # noqa: F401 - a fixture
 from hypothesis import HealthCheck, Phase, settings
 from libvirt_driver import libvirt  # noqa: F401 - a fixture
 

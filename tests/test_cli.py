@@ -3,38 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from cases import CASES
+from commandline import COMMAND, DEVICES, README, VARIABLE, inputs, run
 from hosttree import add_mdev, build_host_tree, gpu
-
-from launcher_hook.arguments import make_parser
-
-COMMAND = str(Path(sys.executable).with_name("launcher-hook"))
-README = CASES / "readme"
-VARIABLE = "PCI_RESOURCE_NVIDIA_COM_TU106_GEFORCE_RTX_2060_REV__A"
-DEVICES = f"{VARIABLE}=0000:86:00.0,0000:af:00.0"
-
-
-def run(
-    *arguments: str | Path, stdin: bytes = b"", env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    environ = {name: value for name, value in os.environ.items() if "PCI_RESOURCE" not in name}
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        env={**environ, **(env or {})},
-        check=False,
-        timeout=120,
-    )
-
-
-def inputs(*more: str | Path) -> list[str | Path]:
-    return ["--domain", README / "domain.xml", "--vmi", README / "vmi.json", *more]
 
 
 def test_render_prints_the_domain_and_nothing_else() -> None:
@@ -285,63 +260,6 @@ def test_output_to_a_pipe_that_is_closed_is_no_error() -> None:
     assert done.stderr == b""
 
 
-@pytest.mark.parametrize("command", ["render", "plan", "validate"])
-def test_help_says_what_there_is(command: str) -> None:
-    done = run(command, "--help")
-    assert done.returncode == 0
-    text = done.stdout.decode()
-    if command != "validate":
-        assert "is a warning. Default: false." in " ".join(text.split())
-        for word in ("layout", "companions", "managed", "slots", "PCI_RESOURCE_", "example"):
-            assert word in text
-
-
-@pytest.mark.parametrize("command", ["", *make_parser().commands])
-def test_help_fits_a_terminal_of_80_columns(command: str) -> None:
-    done = run(*command.split(), "--help", env={"COLUMNS": "80"})
-    assert done.returncode == 0
-    assert [line for line in done.stdout.decode().splitlines() if len(line) > 79] == []
-
-
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["render"], ["plan", "--output", "x"]])
-def test_a_usage_error_is_one_line_too(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (2, b"")
-    (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("launcher-hook: ")
-    assert line.endswith("--help'")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("plan --domian vm.xml", "plan: there is no option '--domian'; write '--domain'; see"),
-        ("plan --domain x --sysfss /sys", "plan: there is no option '--sysfss'; write '--sysfs'"),
-        ("plan --sysfss=/sys", "plan: there is no option '--sysfss'; write '--sysfs'"),
-        ("plan --domain x --layout numa", "configuration, write '--set layout=numa'; see"),
-        ("plan --layouts=numa", "write '--set layout=numa'"),
-        ("plan --pci-hole64 auto", "write '--set pciHole64=auto'"),
-        ("plan --slots.gpu0 0000:00:08.0", "write '--set slots.gpu0=0000:00:08.0'"),
-        ("plan --bootOrder --domain x", "write '--set devices.NAME.bootOrder=VALUE'"),
-        ("discover --layout numa", "discover: there is no option '--layout'; take it out; see"),
-        ("render -q --domain x", "render: there is no option '-q'; take it out; see"),
-        ("plan --domain x y -1", "plan: 'y' '-1' cannot be taken; see 'launcher-hook plan --help'"),
-        ("plan -v", "plan: the following arguments are required: --domain; see"),
-        ("--domain vm.xml plan", "hook: there is no option '--domain'; options stand behind the c"),
-        ("--versoin", "hook: there is no option '--versoin'; write '--version'; see"),
-        ("pln --domain x", "hook: there is no command 'pln'; write 'plan'; see"),
-        ("onDefineDomain --vmi x", "'onDefineDomain'; it is a program of its own, beside this one"),
-        ("nothing", "hook: there is no command 'nothing'; the commands are render, plan, "),
-    ],
-)
-def test_a_usage_error_says_what_was_probably_meant(arguments: str, message: str) -> None:
-    done = run(*arguments.split())
-    assert (done.returncode, done.stdout) == (2, b"")
-    (line,) = done.stderr.decode().splitlines()
-    assert message in line
-    assert line.count("launcher-hook: ") == 1
-
-
 @pytest.mark.parametrize(
     ("redirection", "message"),
     [(">/dev/full", "stdout: it cannot be written: No space left"), (">&-", "stdout: it is clos")],
@@ -417,48 +335,6 @@ def test_a_disk_with_an_impossible_name_is_no_trouble(tmp_path: Path) -> None:
     assert run("render", "--domain", odd, "--env", DEVICES).returncode == 0
 
 
-def test_validate_names_file_line_path_fault_and_fix(tmp_path: Path) -> None:
-    good = tmp_path / "good.xml"
-    good.write_text(
-        "<domain type='kvm'>\n<name>x</name>\n<memory>1048576</memory>\n"
-        "<os><type arch='x86_64' machine='q35'>hvm</type></os>\n<devices>\n"
-        "<hostdev mode='subsystem' type='pci' managed='yes'>\n"
-        "<source><address domain='0' bus='1' slot='0' function='0'/></source>\n"
-        "<alias name='ua-x'/>\n</hostdev>\n</devices>\n</domain>\n"
-    )
-    bad = tmp_path / "bad.xml"
-    bad.write_text(good.read_text().replace("slot='0'", "slot='0x40'"))
-    done = run("validate", good)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode().startswith(f"{good}: valid\nchecked against ")
-    done = run("validate", good, bad)
-    assert done.returncode == 4
-    line = next(line for line in done.stdout.decode().splitlines() if line.startswith(f"{bad}:7:"))
-    assert "/domain/devices/hostdev/source/address/@slot: " in line
-    assert "'0x40'" in line
-
-
-def test_validate_goes_on_behind_a_file_that_it_cannot_read(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.xml"
-    bad.write_text("<network/>")
-    done = run("validate", "/nonexistent", bad)
-    assert done.returncode == 2
-    assert done.stderr.decode() == (
-        "launcher-hook: /nonexistent: it cannot be read: No such file or directory; "
-        "give the path of a readable file\n"
-    )
-    first, second = done.stdout.decode().splitlines()
-    assert first.startswith(f"{bad}:1: /: its root is 'network', not 'domain'")
-    assert second.startswith("checked against")
-
-
-def test_validate_claims_to_have_checked_nothing_where_no_file_can_be_read() -> None:
-    done = run("validate", "/nonexistent")
-    assert (done.returncode, done.stdout) == (2, b"")
-    done = run("validate", "/nonexistent", "--output", "json")
-    assert (done.returncode, json.loads(done.stdout)["files"]) == (2, [])
-
-
 def test_an_unclaimed_device_is_attached_and_said_so_without_being_asked() -> None:
     done = run("render", *inputs("--env", f"{DEVICES},0000:b0:00.0"))
     assert done.returncode == 0
@@ -476,26 +352,3 @@ def test_a_name_that_would_garble_a_terminal_is_refused(tmp_path: Path) -> None:
                    "--env", "PCI_RESOURCE_X_A=0000:86:00.0")  # fmt: skip
         assert done.returncode == 2
         assert b"is no name; give it one of at most 253 printable characters" in done.stderr
-
-
-def test_validate_prints_json_too(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.xml"
-    bad.write_text("<domain>")
-    done = run("validate", "--output", "json", bad)
-    assert done.returncode == 4
-    (verdict,) = json.loads(done.stdout)["files"]
-    assert verdict["file"] == str(bad)
-    assert "it is not well-formed XML" in verdict["faults"][0]["what"]
-
-
-def test_validate_explains_by_what_the_hook_may_write(tmp_path: Path) -> None:
-    file = tmp_path / "vm.xml"
-    file.write_text(
-        "<domain type='kvm'><name>x</name><memory>1</memory><os><type>hvm</type></os><devices>"
-        "<hostdev mode='subsystem' type='pci' managed='yes'><source><address bus='1'/></source>"
-        "<alias name='ua-x'/></hostdev></devices></domain>"
-    )
-    assert run("validate", file).returncode == 0
-    done = run("validate", "--explain", file)
-    assert done.returncode == 4
-    assert b"address" in done.stdout

@@ -7,76 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from cases import CASES
+from doctored import DOMAIN, SIDECARS, node_with_proc, of, roots, severe, vmi
 from hosttree import rebind
 from kubernetes import uncommented
-from pluginnode import GPUS, RESOURCE, VARIABLE, Node, seeds_node
+from pluginnode import RESOURCE, Node
 
 from launcher_hook.cli import main
-from launcher_hook.doctor.sidecars import HOOK_SIDECARS
-from launcher_hook.vmi import CONFIG_ANNOTATION
 
 MANIFESTS = Path(__file__).parent.parent / "sidecar-image/manifests"
 CR, VM = MANIFESTS / "kubevirt.yaml", MANIFESTS / "vm.yaml"
-DOMAIN = CASES / "readme/domain.xml"
-ENV = CASES / "readme/env"
-SIDECARS = '[{"image": "launcher-hook:1", "args": ["--set", "layout=root-bus"]}]'
-
-Findings = list[dict[str, str]]
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
-    proc = tmp_path / "proc"
-    (proc / "self").mkdir(parents=True)
-    (proc / "cmdline").write_text("amd_iommu_dump=1\n")
-    (proc / "cpuinfo").write_text("vendor_id : AuthenticAMD\nflags : fpu\n")
-    (proc / "self/limits").write_text("Max locked memory 65536 65536 bytes\n")
-    return seeds_node(tmp_path)
-
-
-def roots(node: Node) -> list[str]:
-    return ["--sysfs", str(node.sysfs), "--dev", str(node.dev), "--proc",
-            str(node.sysfs.parent / "proc"), "--pci-ids", str(node.names)]  # fmt: skip
-
-
-@pytest.fixture
-def doctor(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run it; give the exit status and the findings."""
-
-    def run(*arguments: str | Path) -> tuple[int, Findings]:
-        status = main(["doctor", "--output", "json", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert captured.err == ""
-        document = json.loads(captured.out)
-        assert document["errors"] == len(severe(document["findings"]))
-        return status, document["findings"]
-
-    return run
-
-
-def severe(findings: Findings) -> Findings:
-    return [finding for finding in findings if finding["severity"] == "error"]
-
-
-def of(findings: Findings, check: str) -> Findings:
-    return [finding for finding in findings if finding["check"] == check]
-
-
-def vmi(path: Path, **annotations: str) -> Path:
-    spec = {
-        "domain": {
-            "devices": {
-                "gpus": [{"name": f"gpu{i}", "deviceName": RESOURCE} for i in range(2)],
-            }
-        }
-    }
-    names = {"sidecars": HOOK_SIDECARS, "config": CONFIG_ANNOTATION}
-    metadata = {"name": "vm", "annotations": {names[k]: v for k, v in annotations.items()}}
-    document = {"kind": "VirtualMachineInstance", "metadata": metadata, "spec": spec}
-    path.write_text(yaml.safe_dump(document))
-    return path
+    return node_with_proc(tmp_path)
 
 
 def test_a_node_in_order_is_no_error(node: Node, doctor: Any) -> None:
@@ -303,85 +247,6 @@ def test_a_sidecars_arguments_are_tried(
     status, findings = doctor("--vmi", vmi(tmp_path / "vmi.yaml", sidecars=sidecars))
     assert status == 1
     assert what in of(findings, "sidecar")[0]["what"]
-
-
-def test_a_domain_is_rendered_with_what_the_vm_and_its_sidecar_say(
-    doctor: Any, tmp_path: Path
-) -> None:
-    manifest = vmi(tmp_path / "vmi.yaml", sidecars=SIDECARS)
-    status, findings = doctor("--vmi", manifest, "--domain", DOMAIN, "--env-file", ENV)
-    assert status == 0
-    assert of(findings, "domain")[0]["what"] == (
-        "render gives it 0000:86:00.0 at 0000:00:08.0, 0000:af:00.0 at 0000:00:09.0"
-    )
-    _, findings = doctor("--vmi", manifest, "--domain", DOMAIN, "--env-file", ENV,
-                         "--set", "layout=root-port")  # fmt: skip
-    assert "0000:86:00.0 at 0000:18:00.0" in of(findings, "domain")[0]["what"]
-
-
-def test_a_rom_file_is_where_the_sidecar_or_the_command_line_allows_it(
-    doctor: Any, tmp_path: Path
-) -> None:
-    rom = "devices: {gpu0: {rom: {file: /opt/roms/a.rom}}}"
-    inputs = ["--domain", DOMAIN, "--env-file", ENV, "--vmi"]
-    manifest = vmi(tmp_path / "vmi.yaml", sidecars=SIDECARS, config=rom)
-    status, findings = doctor(*inputs, manifest)
-    assert status == 1
-    assert "is in no directory that this deployment allows" in of(findings, "domain")[0]["what"]
-    assert doctor(*inputs, manifest, "--rom-dir", "/opt/roms")[0] == 0
-    allowed = json.dumps([{"image": "launcher-hook:1", "args": ["--rom-dir", "/opt/roms"]}])
-    assert doctor(*inputs, vmi(manifest, sidecars=allowed, config=rom))[0] == 0
-
-
-def test_a_function_that_the_node_lacks_is_an_error_of_the_domain(
-    node: Node, doctor: Any, tmp_path: Path
-) -> None:
-    manifest = vmi(tmp_path / "vmi.yaml", sidecars=SIDECARS)
-    variables = ["--env", f"{VARIABLE}=0000:01:00.0,0000:86:00.0"]
-    status, findings = doctor("--vmi", manifest, "--domain", DOMAIN, *variables, *roots(node))
-    assert status == 1
-    assert of(findings, "domain")[0]["what"] == "the node has no such function"
-
-
-@pytest.mark.parametrize("xml", ["<network/>", "nonsense"])
-def test_whatever_render_refuses_is_an_error(doctor: Any, tmp_path: Path, xml: str) -> None:
-    domain = tmp_path / "domain.xml"
-    domain.write_text(xml)
-    status, findings = doctor("--domain", domain)
-    assert (status, of(findings, "domain")[0]["severity"]) == (1, "error")
-    status, findings = doctor("--domain", DOMAIN, "--env", "PCI_RESOURCE_X=1")
-    assert (status, of(findings, "domain")[0]["where"]) == (1, "PCI_RESOURCE_X, item 1 of 1")
-
-
-def test_a_device_that_nobody_claims_is_a_warning(doctor: Any, tmp_path: Path) -> None:
-    manifest = vmi(tmp_path / "vmi.yaml", sidecars=SIDECARS)
-    variables = ["--env", f"{VARIABLE}={','.join(GPUS[:3])}"]
-    _, findings = doctor("--vmi", manifest, "--domain", DOMAIN, *variables)
-    (finding,) = [f for f in of(findings, "domain") if f["severity"] == "warning"]
-    assert finding["what"] == f"{GPUS[2]} is allocated, and no entry of the VM claims it"
-
-
-def test_a_domain_without_devices_is_a_warning(doctor: Any) -> None:
-    _, findings = doctor("--domain", CASES / "nothing-to-do/domain.xml")
-    assert of(findings, "domain")[0]["severity"] == "warning"
-
-
-def test_devices_that_the_vm_did_not_ask_for_leave_the_limit_of_locked_memory(
-    node: Node, doctor: Any, tmp_path: Path
-) -> None:
-    manifest = tmp_path / "vmi.yaml"
-    manifest.write_text("kind: VirtualMachineInstance\nspec: {}\n")
-    inputs = ["--vmi", manifest, "--domain", DOMAIN, "--env-file", ENV]
-    _, findings = doctor(*inputs)
-    (finding,) = of(findings, "memlock")
-    assert finding["severity"] == "error"
-    assert "leaves its container's limit as it is" in finding["what"]
-    _, findings = doctor(*inputs, *roots(node))
-    assert "leaves 65536 bytes as it is" in of(severe(findings), "memlock")[0]["what"]
-    limits = node.sysfs.parent / "proc/self/limits"
-    limits.write_text("Max locked memory unlimited unlimited bytes\n")
-    _, findings = doctor(*inputs, *roots(node))
-    assert not of(severe(findings), "memlock")
 
 
 def test_a_pod_is_looked_at_and_may_come_from_stdin(

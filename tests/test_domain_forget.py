@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from cases import CASES, SHARED_DOMAINS, case_names, read_case
+from commandline import run
 from nodes import hgx
-from test_cli import run
 from topology_trials import two_cells
 
 from launcher_hook.domain.forget import forget_places

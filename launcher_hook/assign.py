@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from launcher_hook.env import MDEV_PREFIX, PCI_PREFIX, variable_of
-from launcher_hook.errors import InputError
+from launcher_hook.errors import InputError, shorten
 from launcher_hook.model import (
     Allocation,
     Assignment,
@@ -147,9 +147,10 @@ def _by_source(present: Sequence[PresentHostdev]) -> dict[HostSource, PresentHos
             continue
         first = by_alias.setdefault(hostdev.alias, hostdev)
         if first is not hostdev:
+            alias = shorten(hostdev.alias)
             raise InputError(
                 f"hostdev on line {hostdev.line}",
-                f"{hostdev.alias!r} is the alias of the hostdev on line {first.line} already",
+                f"{alias} is the alias of the hostdev on line {first.line} already",
                 "give each its own: libvirt refuses two devices of one alias",
             )
     return by_source

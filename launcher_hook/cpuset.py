@@ -2,6 +2,8 @@
 
 import re
 
+from launcher_hook.errors import shorten
+
 # More than any kernel has (CONFIG_NR_CPUS is 8192 at most); a hostile "0-4000000000" stops here.
 MAX_MEMBER = 65_535
 
@@ -23,13 +25,13 @@ def parse_cpuset(text: str) -> frozenset[int]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         match = _PART.fullmatch(part)
         if match is None:
-            raise ValueError(f"{part!r} is no list of numbers; write e.g. 0-3,8")
+            raise ValueError(f"{shorten(part)} is no list of numbers; write e.g. 0-3,8")
         first = int(match[2])
         last = int(match[3] or first)
         if last > MAX_MEMBER:
-            raise ValueError(f"{part!r} goes over {MAX_MEMBER}")
+            raise ValueError(f"{shorten(part)} goes over {MAX_MEMBER}")
         if last < first:
-            raise ValueError(f"{part!r} runs backwards; write the lower number first")
+            raise ValueError(f"{shorten(part)} runs backwards; write the lower number first")
         if match[1]:
             members.difference_update(range(first, last + 1))
         else:

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from launcher_hook.errors import shorten
+
 # Linux prints "%04x:%02x:%02x.%d" (drivers/pci/probe.c); a domain behind Intel VMD has more than
 # four digits. KubeVirt takes upper case too (pkg/util/hardware: PCI_ADDRESS_PATTERN).
 _BDF = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-9a-f])", re.IGNORECASE)
@@ -63,7 +65,7 @@ class PciAddress:
         """
         match = _BDF.fullmatch(bdf)
         if match is None:
-            raise ValueError(f"{bdf!r} is not a PCI address; {BDF_EXAMPLE}")
+            raise ValueError(f"{shorten(bdf)} is not a PCI address; {BDF_EXAMPLE}")
         return cls(*(int(part, 16) for part in match.groups()))
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from launcher_hook.distance import find_changed, guest_positions, host_positions
-from launcher_hook.errors import InputError, PlanError
+from launcher_hook.errors import InputError, PlanError, shorten
 from launcher_hook.expander import Built, build_complexes
 from launcher_hook.hierarchy import find_misplaced, plan_hierarchy
 from launcher_hook.model import (
@@ -149,10 +149,11 @@ def _left_to_libvirt(
     pins: _Pins,
     settings: Settings,
 ) -> GuestPlan:
+    machine = shorten(topology.machine_type)
     for key, address in pins.values():
         raise PlanError(
             f"slots.{key}",
-            f"'{address}': machine {topology.machine_type!r} has no PCI slots of our planning",
+            f"'{address}': machine {machine} has no PCI slots of our planning",
             "take the pin out",
         )
     placements = (
@@ -160,11 +161,11 @@ def _left_to_libvirt(
             assignment,
             assignment.present.guest_address if assignment.present else None,
             multifunction=False,
-            why=f"left to libvirt on machine {topology.machine_type!r}",
+            why=f"left to libvirt on machine {machine}",
         )
         for assignment in assignments
     )
-    lost = f"layout {settings.layout} is left to libvirt on machine {topology.machine_type!r}"
+    lost = f"layout {settings.layout} is left to libvirt on machine {machine}"
     if settings.layout not in BY_NODE:
         return GuestPlan(tuple(placements), ())
     if settings.strict:
@@ -178,7 +179,7 @@ def _layout(topology: GuestTopology, layout: Layout) -> Layout:
     if layout != "root-bus" and topology.machine is Machine.I440FX:
         raise PlanError(
             "layout",
-            f"machine {topology.machine_type!r} has no PCIe root ports",
+            f"machine {shorten(topology.machine_type)} has no PCIe root ports",
             "write layout: root-bus, or give the VM machine type q35",
         )
     return layout

@@ -19,7 +19,7 @@ tests/test_real_libvirt.py:
 
 from collections.abc import Iterator
 
-from launcher_hook.errors import PlanError
+from launcher_hook.errors import PlanError, shorten
 from launcher_hook.model import PORT_MODELS, GuestController, GuestTopology, Machine
 from launcher_hook.pci import MAX_BUS, MAX_FUNCTION, MAX_SLOT, PciAddress
 from launcher_hook.settings import Layout
@@ -175,7 +175,7 @@ class GuestRoom:
                 raise PlanError(
                     where,
                     f"'{address}': there is no controller with index {address.bus}, and machine "
-                    f"{self._topology.machine_type!r} has no PCIe ports to add",
+                    f"{shorten(self._topology.machine_type)} has no PCIe ports to add",
                     self._advice(),
                 )
             return (0, 0)

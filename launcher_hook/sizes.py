@@ -2,6 +2,8 @@
 
 import re
 
+from launcher_hook.errors import shorten
+
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 _SIZE = re.compile(r"([0-9]{1,20}) ?([A-Za-z]+)")
@@ -30,7 +32,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     factor = _UNITS.get(match[2].lower()) if match else None
     if match is None or factor is None:
-        raise ValueError(f"{text!r} is not a size; {_EXAMPLE}")
+        raise ValueError(f"{shorten(text)} is not a size; {_EXAMPLE}")
     return int(match[1]) * factor
 
 

@@ -28,6 +28,7 @@ _RAISED_BY_CONSTRUCTORS = (ValueError, RecursionError, LookupError, AttributeErr
 _BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 
 _LONGEST_NAME = 253  # of anything in Kubernetes
+_LONGEST_RESOURCE = 253 + 1 + 63  # a qualified name: domain, slash, name
 
 _KINDS = ("VirtualMachineInstance", "VirtualMachine")
 
@@ -215,8 +216,8 @@ def _is_migrating(manifest: Mapping[str, Any], where: str) -> bool:
 
 
 def _text(metadata: Mapping[str, Any], key: str) -> str:
-    value = metadata.get(key)
-    return value if isinstance(value, str) else ""
+    value = metadata.get(key)  # it gets into every line of the log
+    return value if isinstance(value, str) and len(value) <= _LONGEST_NAME else ""
 
 
 def _requests(manifest: Mapping[str, Any], where: str) -> Iterator[DeviceRequest]:
@@ -274,7 +275,9 @@ def _request(
             f"its name {shorten(name)} is no name",
             f"give it one of at most {_LONGEST_NAME} printable characters",
         )
-    if resource is not None and (not isinstance(resource, str) or not resource):
+    if resource is not None and (
+        not isinstance(resource, str) or not 0 < len(resource) <= _LONGEST_RESOURCE
+    ):
         raise InputError(
             where, f"its deviceName is {shorten(resource)}", "write a resource, vendor/NAME"
         )

@@ -130,7 +130,7 @@ def test_a_machine_type_means_a_kind_of_pci(machine: str, kind: Machine) -> None
 def test_a_topology_is_everything_but_our_hostdevs() -> None:
     root = domain(
         "<controller type='pci' index='0' model='pcie-root'/>"
-        "<controller type='pci' index='0x3' model='pcie-root-port'>"
+        "<controller type='pci' index='3' model='pcie-root-port'>"
         "<address type='pci' slot='0x02' function='0x1'/></controller>"
         "<controller type='pci' index='4' model='pcie-root-port'/>"
         "<!-- a comment --><disk><target dev='vda'/>"
@@ -146,7 +146,7 @@ def test_a_topology_is_everything_but_our_hostdevs() -> None:
         4: ("pcie-root-port", None),
     }
     assert dict(topology.taken) == {
-        PciAddress(0, 0, 2, 1): "controller pci pcie-root-port 0x3",
+        PciAddress(0, 0, 2, 1): "controller pci pcie-root-port 3",
         PciAddress(0, 3, 0, 0): "disk vda",
     }
 
@@ -167,8 +167,8 @@ def test_a_controller_without_index_gets_the_lowest_that_is_free_as_libvirt_does
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ("x", "controller/@index: 'x' is not a number; number the PCI controllers from 0"),
-        ("-1", "controller/@index: '-1' is not a number"),
+        ("x", "controller/@index: 'x' is not a decimal number; number the PCI controllers from 0"),
+        ("-1", "controller/@index: '-1' is not a decimal number"),
         ("256", "controller/@index: 256 is more than 255; number it from 0 to 255"),
     ],
 )

@@ -199,6 +199,16 @@ FOUND: dict[str, tuple[int, bytes]] = {
             domain(WIDE_HOLE, hostdev()).split(b"</os>", 1)
         ),
     ),
+    "aliases without a name, one of them a root port's": (
+        ROOT_BUS,
+        domain(
+            PORT.format("", "<alias x='y'/>"), hostdev(AT_24.format("")), "<rng><alias/></rng>",
+            "<rng><alias/></rng>",
+        ),
+    ),
+    "an index that is not decimal": (
+        HOLE, domain("<controller type='pci' index='0x00' model='pcie-root'/>", hostdev()),
+    ),
     "text in the root bus's controller, which gets a hole": (
         HOLE,
         domain("\n <controller type='pci' index='0' model='pcie-root'>x</controller>", hostdev()),

@@ -41,7 +41,8 @@ def test_the_largest_of_everything_in_one_sidecar_stays_below_its_memory_and_a_s
     assert refused == {
         "hostdevs", "controllers", "VMI of GPUs", "annotation", "annotation of lists",
         "annotation of wide characters", "annotation of wide characters, with all of it", "YAML",
-        "too much", "just not too much",
+        "too much", "just not too much", "wide resource", "wide resource, with all of it",
+        "wide index",
     }  # fmt: skip
 
 

@@ -71,6 +71,13 @@ def test_yaml_is_read_and_other_documents_are_passed_over() -> None:
     assert (vmi.name, vmi.config) == ("y", "layout: root-bus\n")
 
 
+def test_a_name_that_no_object_has_gets_into_no_log() -> None:
+    metadata = {"name": "x" * 254, "namespace": "y" * 253}
+    document = {"kind": "VirtualMachineInstance", "metadata": metadata, "spec": {}}
+    vmi = parse_vmi(json.dumps(document).encode(), "v")
+    assert (vmi.name, vmi.namespace) == ("", "y" * 253)
+
+
 def test_an_interface_with_an_address_of_its_own_is_named_by_its_alias() -> None:
     interfaces = [
         {"name": "default", "masquerade": {}, "pciAddress": "0000:01:00.0"},
@@ -118,13 +125,16 @@ def test_fields_that_are_null_are_not_there() -> None:
             b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 9)
         ) + b"kind: *a8", "it holds "),
         (b" " * (1024 * 1024 + 1), "it has 1048577 bytes; give one manifest of at most"),
+        (b'{"kind": "VirtualMachineInstance", "spec":{"domain":{"devices":{"gpus":[{"name": "a",'
+         b'"deviceName": "' + b"x" * 318 + b'"}]}}}}',
+         r"spec.domain.devices.gpus\[0\]: its deviceName is 'x+\.\.\.x+'; write a resource, vendor/NAME"),
         (b'{"spec":{"domain":{"devices":{"gpus":[' + b"1," * 1024 + b"1]}}}}",
          "spec.domain.devices.gpus: it has 1025 entries; give at most 1024"),
     ],
     ids=["empty", "json", "yaml", "encoding", "words", "list", "object", "null", "xml", "place",
          "two", "kind", "nesting", "values",
          "yaml-nesting",
-         "timestamp", "float", "aliases", "size", "entries"],
+         "timestamp", "float", "aliases", "size", "resource", "entries"],
 )  # fmt: skip
 def test_what_is_no_vmi_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=f"vmi: {message}"):

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from launcher_hook.domain.document import Element
-from launcher_hook.errors import InputError
+from launcher_hook.errors import InputError, shorten
 from launcher_hook.pci import PciAddress
 
 # virStrToLong_ui with base 0: the prefix says the base, and a leading 0 is octal.
@@ -20,7 +20,7 @@ def parse_number(text: str) -> int:
         ValueError: libvirt would not read it either.
     """
     if _NUMBER.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is not a number; write e.g. 0x1f or 31")
+        raise ValueError(f"{shorten(text)} is not a number; write e.g. 0x1f or 31")
     return int(text, 8) if text[0] == "0" and text.isdigit() else int(text, 0)
 
 

@@ -4,7 +4,7 @@ import re
 
 from lxml import etree
 
-from launcher_hook.errors import InputError
+from launcher_hook.errors import InputError, shorten
 
 Element = etree._Element
 Tree = etree._ElementTree
@@ -56,11 +56,11 @@ def parse_domain(data: bytes, where: str = "domain XML") -> Tree:
     tree = root.getroottree()
     encoding = (tree.docinfo.encoding or "utf-8").lower()
     if encoding not in _ENCODINGS:
-        raise InputError(where, f"its encoding is {encoding!r}", "convert it to UTF-8")
+        raise InputError(where, f"its encoding is {shorten(encoding)}", "convert it to UTF-8")
     if root.tag != "domain":
         raise InputError(
             f"{where}:{root.sourceline}",
-            f"its root is {root.tag!r}, not 'domain'",
+            f"its root is {shorten(root.tag)}, not 'domain'",
             "give a libvirt domain, e.g. the output of 'virsh dumpxml --inactive'",
         )
     return tree

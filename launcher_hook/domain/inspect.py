@@ -1,5 +1,6 @@
 """What stands in a domain: its passed-through devices, and everything a plan must go round."""
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -35,6 +36,10 @@ ROOT_BUSES = {
 }
 """The model of index 0, which is the machine's own, and only that
 (qemuValidateDomainDeviceDefControllerPCI)."""
+
+
+# libvirt reads it with base 10 (virDomainControllerDefParseXML), as its schemas say.
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 
 def passed_hostdevs(root: Element) -> Iterator[Element]:
@@ -178,11 +183,10 @@ def read_topology(
 
 def _read_controller(device: Element, address: PciAddress | None, place: str) -> GuestController:
     text = device.get("index")
-    try:
-        index = -1 if text is None else parse_number(text)
-    except ValueError as error:
-        what, _, _ = str(error).partition("; ")
-        raise InputError(f"{place}/@index", what, "number the PCI controllers from 0") from None
+    if text is not None and _INDEX.fullmatch(text) is None:
+        what = f"{shorten(text)} is not a decimal number"
+        raise InputError(f"{place}/@index", what, "number the PCI controllers from 0")
+    index = -1 if text is None else int(text)
     if index > MAX_BUS:
         raise InputError(
             f"{place}/@index", f"{index} is more than {MAX_BUS}", "number it from 0 to 255"

@@ -6,6 +6,7 @@ nearly all of libvirt's content is a choice within an interleave and it keeps th
 
 from collections.abc import Iterator
 
+from launcher_hook.errors import shorten
 from launcher_hook.schema.describe import describe, one_of
 from launcher_hook.schema.fault import Element as Node
 from launcher_hook.schema.fault import (
@@ -52,14 +53,14 @@ def _attribute_faults(fitter: Fitter, fit: Fit) -> Iterator[Fault]:
         meant = fit.instance.meant.get(f"@{actual}")
         name = actual if meant is None else meant[1:]
         if meant is not None:
-            what = f"attribute {actual!r} is not known in <{element_name(node)}>"
+            what = f"attribute {shorten(actual)} is not known in <{element_name(node)}>"
             yield fault_at(node, what, f"write {name!r}", actual)
         if name not in fit.content.attributes:
             if f"@{name}" in known:
-                what = f"attribute {name!r} is not allowed in this <{element_name(node)}>"
+                what = f"attribute {shorten(name)} is not allowed in this <{element_name(node)}>"
                 yield fault_at(node, _with_reason(what, fit), "remove it", actual)
             else:
-                what = f"attribute {name!r} is not known in <{element_name(node)}>"
+                what = f"attribute {shorten(name)} is not known in <{element_name(node)}>"
                 yield fault_at(node, what, _remove_or_write(known, "@"), actual)
             continue
         right, attribute = fit.content.attributes[name]
@@ -71,11 +72,11 @@ def _value_fault(fitter: Fitter, fit: Fit, attribute: Attribute, actual: str) ->
     value = fit.instance.attributes[attribute.name]
     words = _words(fitter, fit, attribute)
     if not words:
-        what = f"{local_name(attribute.name)} {value!r} is not allowed here"
+        what = f"{local_name(attribute.name)} {shorten(value)} is not allowed here"
         return fault_at(
             fit.node, what, f"write {describe(fitter.grammar, attribute.content)}", actual
         )
-    what = f"{local_name(attribute.name)} {value!r} is not {one_of(words)}"
+    what = f"{local_name(attribute.name)} {shorten(value)} is not {one_of(words)}"
     likely = words if len(words) == 1 else nearest(value, words)
     fix = f"write {likely[0]!r}" if likely else "write one of these"
     return fault_at(fit.node, what, fix, actual)
@@ -194,7 +195,7 @@ def _order_faults(fit: Fit) -> Iterator[Fault]:
 def _with_reason(what: str, fit: Fit) -> str:
     """Add the attributes that picked the alternative: ``with type='pci'``."""
     reasons = [
-        f"{name}={fit.instance.attributes[name]!r}"
+        f"{name}={shorten(fit.instance.attributes[name])}"
         for name in _DISCRIMINATORS
         if name in fit.content.attributes and fit.content.attributes[name][0]
     ]

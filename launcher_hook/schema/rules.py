@@ -13,7 +13,7 @@ from typing import TypeVar
 from launcher_hook.assign import is_user_alias
 from launcher_hook.domain.address import read_address
 from launcher_hook.domain.inspect import name_of, passed_function_of
-from launcher_hook.errors import InputError
+from launcher_hook.errors import InputError, shorten
 from launcher_hook.model import PORT_MODELS, Machine
 from launcher_hook.schema.fault import Element, Fault, element_name, fault_at, first_faults
 from launcher_hook.schema.guest import Guest, Seat, read_guest
@@ -175,16 +175,17 @@ def _hostdev_alias(guest: Guest) -> Iterator[Finding]:
             fix = "add <alias name='ua-...'/>"
             yield _finding("alias-missing", hostdev, what, fix, hostdev)
         elif not is_user_alias(alias.get("name", "")):
-            what = f"alias {alias.get('name')!r} is none that libvirt keeps"
+            what = f"alias {shorten(alias.get('name'))} is none that libvirt keeps"
             fix = "write ua- and then letters, digits, _ or -"
             yield _finding("alias-form", alias, what, fix, hostdev, attribute="name")
 
 
 def _alias_twice(guest: Guest) -> Iterator[Finding]:
     aliases = [(device, alias) for device in guest.devices for alias in device.iterfind("alias")]
-    for pairs in _twice((alias.get("name", ""), (device, alias)) for device, alias in aliases):
+    named = ((alias.get("name"), (device, alias)) for device, alias in aliases)
+    for pairs in _twice((name, pair) for name, pair in named if name):
         alias = pairs[1][1]
-        what = f"alias {alias.get('name', '')!r} is given to {len(pairs)} devices"
+        what = f"alias {shorten(alias.get('name'))} is given to {len(pairs)} devices"
         owners = [owner for owner, _ in pairs]
         fix = f"give each an alias of its own: {', '.join(map(name_of, owners[:_MOST_NAMED]))}"
         yield _finding("alias-twice", alias, what, fix, *owners, attribute="name")

@@ -8,6 +8,7 @@ from pathlib import Path
 from lxml import etree
 
 from launcher_hook.domain.inspect import ROOT_MODELS
+from launcher_hook.errors import shorten
 from launcher_hook.schema.fault import Element, Fault, element_path, fault_at, full_name
 from launcher_hook.schema.sets import FragmentName, SchemaSet
 
@@ -114,7 +115,7 @@ def _controller_faults(controller: Element) -> Iterator[Fault]:
     model, target = controller.get("model"), controller.find("target")
     hole, is_root = controller.find("pcihole64"), model in ROOT_MODELS
     if is_root != (controller.get("index") == "0"):
-        what = f"index {controller.get('index')!r} is not that of a {model}"
+        what = f"index {shorten(controller.get('index'))} is not that of a {model}"
         yield fault_at(controller, what, "write 0 for the root, 1 to 255 for others", "index")
     if hole is not None and not is_root:
         what = f"a {model} has no pcihole64"
@@ -135,7 +136,7 @@ def _hostdev_faults(hostdev: Element) -> Iterator[Fault]:
         return
     kind = "mdev" if "uuid" in address.attrib else "pci"
     if hostdev.get("type") in {"pci", "mdev"} - {kind}:
-        what = f"type {hostdev.get('type')!r} does not go with this source"
+        what = f"type {shorten(hostdev.get('type'))} does not go with this source"
         yield fault_at(hostdev, what, f"write type={kind!r}, or another source", "type")
 
 

@@ -147,6 +147,16 @@ def giants() -> Iterator[tuple[str, bytes, bytes]]:
     remarked = VMI.replace(b'"metadata": {', b'"metadata": {"annotations":{' + key + remark, 1)
     yield "annotation of wide characters", DOMAIN, remarked
     yield "annotation of wide characters, with all of it", all_of_it, remarked
+    smile = "\U0001f600".encode()
+    wide_text = smile + b"x" * (left - 1000)
+    resource = VMI.replace(b"nvidia.com/TU106_GEFORCE_RTX_2060_REV__A", wide_text, 1)
+    yield "wide resource", DOMAIN, resource
+    yield "wide resource, with all of it", all_of_it, resource
+    yield "wide namespace", DOMAIN, VMI.replace(b'"default"', b'"' + wide_text + b'"', 1)
+    wide_index = b"<controller type='pci' index='" + smile + b"x" * (room - 100) + b"'/>"
+    yield "wide index", within(wide_index), VMI
+    wide_alias = b"<alias name='" + smile + b"x" * (room - 100) + b"'/>"
+    yield "wide aliases", within(b"<rng>" + wide_alias + b"</rng>"), VMI
     yield "YAML", DOMAIN, b"a: [" + b"[]," * 300_000 + b"]"
     yield "too much", within(b"<!--", b"x" * (4 << 20), b"-->"), VMI
     yield "just not too much", within(b"<!--", b"x" * ((2 << 20) + 50_000), b"-->"), VMI

@@ -235,8 +235,18 @@ def test_a_request_that_nothing_backs_is_refused(
             "PCI_RESOURCE_INTEL_COM_QAT is, and no entry uses it.*; have 'nvidia.com/.*' allocated",
         ),
         ({"PCI_RESOURCE_X_A": str(A)}, "REV__A is not set, and the domain has no hostdev"),
+        (
+            {f"PCI_RESOURCE_{name}": str(A) for name in "SPQR"},
+            r"\(PCI_RESOURCE_P, PCI_RESOURCE_Q, PCI_RESOURCE_R is, and no entry uses it\)",
+        ),
     ],
-    ids=["one that is like it", "one of another kind", "one of something else", "only used ones"],
+    ids=[
+        "one that is like it",
+        "one of another kind",
+        "one of something else",
+        "only used ones",
+        "several",
+    ],
 )
 def test_a_variable_of_no_entry_is_named_where_one_is_missing(
     environ: dict[str, str], message: str

@@ -101,6 +101,10 @@ def test_a_line_of_ours_that_assigns_nothing_is_refused_with_its_number() -> Non
         parse_env_file(["", "PCI_RESOURCE_A 0000:86:00.0"], "pod.env")
 
 
+def test_a_value_may_have_an_equals_sign_too() -> None:
+    assert parse_env_file(["OPTIONS=a b=c"], "pod.env") == {}
+
+
 @pytest.mark.parametrize(
     "text", ["", "# a comment", "<domain type='kvm'>\n</domain>", "kind: VirtualMachine", "=x"]
 )

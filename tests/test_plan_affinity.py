@@ -45,3 +45,21 @@ def test_of_a_device_that_has_an_address_the_node_is_asked_all_the_same() -> Non
         plan([], "numa", Q35, devices, strict=True)
     (warning,) = plan([function("0000:17:00.0", PORT, numa=2)], "numa", Q35, devices).warnings
     assert warning.endswith("host NUMA node 2 is no guest NUMA cell")
+
+
+def test_all_that_are_misplaced_are_named_at_once() -> None:
+    addresses = {"0000:17:00.0": "08", "0000:18:00.0": "09", "0000:19:00.0": "0a"}
+    devices = [device(bdf, f"0000:00:{slot}.0") for bdf, slot in addresses.items()]
+    functions = [function("0000:18:00.0", PORT, numa=2), function("0000:19:00.0", PORT, numa=1)]
+    with pytest.raises(
+        PlanError,
+        match=r"^strict: 0000:17:00.0 \(\S+\): where it is on the node is not known; 0000:18:00.0 "
+        r"\(\S+\): host NUMA node 2 is no guest NUMA cell; 0000:19:00.0 \(\S+\): its guest address",
+    ):
+        plan(functions, "numa", Q35, devices, strict=True)
+
+
+def test_a_misplaced_device_of_no_node_says_so() -> None:
+    devices = [device("0000:17:00.0", "0000:00:08.0")]
+    (warning,) = plan([function("0000:17:00.0", PORT, numa=None)], "numa", Q35, devices).warnings
+    assert warning.endswith("its NUMA node is not known")

@@ -85,6 +85,14 @@ def test_a_pin_to_the_highest_bus_leaves_the_lower_ones_to_the_others() -> None:
     assert guest(planned) == {"0000:86:00.0": "0000:80:00.0", "0000:af:00.0": "0000:18:00.0"}
 
 
+def test_of_two_pins_the_higher_one_is_to_blame_for_the_gap() -> None:
+    devices = [device("0000:86:00.0", "gpu0"), device("0000:af:00.0", "gpu1")]
+    with pytest.raises(PlanError, match=r"^slots.gpu0: '0000:ff:00.0'"):
+        plan(devices, slots={"gpu0": "0000:ff:00.0", "gpu1": "0000:80:00.0"})
+    with pytest.raises(PlanError, match=r"^slots.gpu1: '0000:ff:00.0'"):
+        plan(devices, slots={"gpu0": "0000:80:00.0", "gpu1": "0000:ff:00.0"})
+
+
 def test_a_pin_whose_gap_libvirt_could_not_fill_is_refused() -> None:
     # 27 slots of the root bus are left for the ports of 216 lower buses.
     planned = plan([device("0000:86:00.0", "gpu0")], slots={"gpu0": "0000:d9:00.0"})

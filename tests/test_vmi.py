@@ -127,7 +127,7 @@ def test_fields_that_are_null_are_not_there() -> None:
         (b" " * (1024 * 1024 + 1), "it has 1048577 bytes; give one manifest of at most"),
         (b'{"kind": "VirtualMachineInstance", "spec":{"domain":{"devices":{"gpus":[{"name": "a",'
          b'"deviceName": "' + b"x" * 318 + b'"}]}}}}',
-         r"spec.domain.devices.gpus\[0\]: its deviceName is 'x+\.\.\.x+'; write a resource, vendor/NAME"),
+         r".*devices.gpus\[0\]: its deviceName is 'x+\.\.\.x+'; write a resource, vendor/NAME"),
         (b'{"spec":{"domain":{"devices":{"gpus":[' + b"1," * 1024 + b"1]}}}}",
          "spec.domain.devices.gpus: it has 1025 entries; give at most 1024"),
     ],

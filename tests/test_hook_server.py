@@ -127,7 +127,7 @@ def test_a_refusal_is_a_status_that_says_what_to_do(
     [
         ("a.com/x\nERROR forged", "'a.com/x\\nERROR forged' allocated to the pod, or give"),
         ("a.com/\ud800", "'a.com/\\ud800' allocated to the pod, or give"),
-        ("a.com/" + "x" * 100_000, "X=0000:3b:00.0"),
+        ("a.com/" + "x" * 100_000, "write a resource, vendor/NAME"),
     ],
     ids=["line feed", "no character", "long"],
 )

@@ -31,7 +31,7 @@ def test_a_list_is_read(text: str, members: set[int]) -> None:
         ("0x3", "is no list of numbers"),
         ("٣", "is no list of numbers"),
         ("3-1", "'3-1' runs backwards"),
-        ("0-65536", "goes over 65535"),
+        ("0-65536", "^'0-65536' goes over 65535"),
         ("0-4000000000", "is no list of numbers"),
     ],
 )

@@ -233,7 +233,8 @@ def test_an_address_that_is_there_stays() -> None:
 
 def test_a_pin_does_not_take_function_0_from_those_that_stay() -> None:
     there = [device("0000:86:00.0", at="0000:18:00.0"), device("0000:86:00.1", at="0000:18:00.1")]
-    with pytest.raises(PlanError, match="stays, at '0000:18:00.1', and a guest finds.*; pin ua-"):
+    message = r"^slots\.0000:86:00\.0: .* stays, at '0000:18:00.1', and a guest finds.*; pin ua-"
+    with pytest.raises(PlanError, match=message):
         plan(there, slots={"0000:86:00.0": "0000:30:00.0"})
 
 

@@ -145,7 +145,11 @@ def test_two_devices_may_be_pinned_into_one_slot() -> None:
         ("0000:00:01.0", "slot 0x01 is reserved for the primary video"),
         ("0000:00:1b.0", "slot 0x1b is reserved for the ICH9 sound"),
         ("0000:00:1f.0", "slot 0x1f is reserved for the ICH9 LPC"),
-        ("0000:00:02.0", "libvirt will need slot 0x02 for other devices, which would move; pin"),
+        (
+            "0000:00:02.0",
+            "libvirt will need slot 0x02 for other devices, which would move; pin to 0000:00:08.0, "
+            "or to 0000:18:00.0",
+        ),
         ("0000:08:00.0", "libvirt will need bus 0x08 for other devices, which would move; pin"),
         ("0000:09:01.0", "bus 0x09 has slot 0 only"),
         ("0001:00:08.0", "a guest has PCI domain 0 only; pin to 0000:18:00.0"),

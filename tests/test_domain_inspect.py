@@ -167,8 +167,13 @@ def test_a_controller_without_index_gets_the_lowest_that_is_free_as_libvirt_does
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ("x", "controller/@index: 'x' is not a decimal number; number the PCI controllers from 0"),
-        ("-1", "controller/@index: '-1' is not a decimal number"),
+        (
+            "x",
+            "controller/@index: 'x' is not a plain decimal number; number the PCI contr",
+        ),
+        ("-1", "controller/@index: '-1' is not a plain decimal number"),
+        ("0x18", "controller/@index: '0x18' is not a plain decimal number"),
+        ("09", "controller/@index: '09' is not a plain decimal number"),
         ("256", "controller/@index: 256 is more than 255; number it from 0 to 255"),
     ],
 )

@@ -209,6 +209,17 @@ FOUND: dict[str, tuple[int, bytes]] = {
     "an index that is not decimal": (
         HOLE, domain("<controller type='pci' index='0x00' model='pcie-root'/>", hostdev()),
     ),
+    "a root bus's controller with an address and more that it cannot have": (
+        HOLE,
+        domain(
+            "<controller type='pci' index='0' x='y'><x/>"
+            "<address type='pci' slot='9' x='2'/></controller>",
+            hostdev(),
+        ),
+    ),
+    "an index that is octal, and none of it": (
+        TWO, domain(PORT.format("", "").replace("'24'", "'09'"), hostdev(AT_24.format(""))),
+    ),
     "text in the root bus's controller, which gets a hole": (
         HOLE,
         domain("\n <controller type='pci' index='0' model='pcie-root'>x</controller>", hostdev()),

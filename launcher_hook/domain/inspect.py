@@ -39,7 +39,7 @@ ROOT_BUSES = {
 
 
 # libvirt reads it with base 10 (virDomainControllerDefParseXML), as its schemas say.
-_INDEX = re.compile(r"[0-9]{1,9}")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def passed_hostdevs(root: Element) -> Iterator[Element]:
@@ -184,7 +184,7 @@ def read_topology(
 def _read_controller(device: Element, address: PciAddress | None, place: str) -> GuestController:
     text = device.get("index")
     if text is not None and _INDEX.fullmatch(text) is None:
-        what = f"{shorten(text)} is not a decimal number"
+        what = f"{shorten(text)} is not a plain decimal number"
         raise InputError(f"{place}/@index", what, "number the PCI controllers from 0")
     index = -1 if text is None else int(text)
     if index > MAX_BUS:

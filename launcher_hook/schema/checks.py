@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from launcher_hook.domain.address import read_guest_address
-from launcher_hook.domain.inspect import read_machine
+from launcher_hook.domain.inspect import ROOT_MODELS, read_machine
 from launcher_hook.errors import InputError, SchemaError
 from launcher_hook.model import Machine
 from launcher_hook.schema.fault import Element, Fault, fault_at, first_faults
@@ -117,6 +117,7 @@ _OURS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         "target/node": (),
         "address": None,
     },
+    "root": {"": ("type", "index", "model"), "pcihole64": None},  # bus 0's controller
     "hostdev": {"": ("mode", "type"), "source/address": None, "alias": None, "address": None},
 }
 
@@ -131,7 +132,8 @@ def our_parts(element: Element, *, laid_out: bool = True) -> Element:
     address = element.find("address")
     placed = laid_out and address is not None and read_guest_address(address, "") is not None
     copy = etree.Element(element.tag)
-    for path, names in _OURS[str(element.tag)].items():
+    kind = "root" if element.get("model") in ROOT_MODELS else str(element.tag)
+    for path, names in _OURS[kind].items():
         found = element.find(path) if path else element
         top, _, _ = path.partition("/")
         if found is None or (top in ("address", "target") and not placed):
@@ -140,7 +142,7 @@ def our_parts(element: Element, *, laid_out: bool = True) -> Element:
         for tag in filter(None, path.split("/")):
             below = there.find(tag)
             there = etree.SubElement(there, tag) if below is None else below
-        there.text = found.text if path == "target/node" else None
+        there.text = found.text if path in ("target/node", "pcihole64") else None
         for name, value in found.attrib.items():
             if names is None or name in names:
                 there.set(name, value)

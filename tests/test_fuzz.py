@@ -217,6 +217,14 @@ FOUND: dict[str, tuple[int, bytes]] = {
             hostdev(),
         ),
     ),
+    "a hole with an attribute that it cannot have": (
+        HOLE,
+        domain(
+            "<controller type='pci' index='0' model='pcie-root'><pcihole64 x='y'>1</pcihole64>"
+            "</controller>",
+            hostdev(),
+        ),
+    ),
     "an index that is octal, and none of it": (
         TWO, domain(PORT.format("", "").replace("'24'", "'09'"), hostdev(AT_24.format(""))),
     ),

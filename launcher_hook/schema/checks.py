@@ -117,7 +117,7 @@ _OURS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         "target/node": (),
         "address": None,
     },
-    "root": {"": ("type", "index", "model"), "pcihole64": None},  # bus 0's controller
+    "root": {"": ("type", "index", "model"), "pcihole64": ("unit",)},  # bus 0's controller
     "hostdev": {"": ("mode", "type"), "source/address": None, "alias": None, "address": None},
 }
 

@@ -225,6 +225,12 @@ FOUND: dict[str, tuple[int, bytes]] = {
             hostdev(),
         ),
     ),
+    "a root bus's controller with an empty model": (
+        HOLE, domain("<controller type='pci' index='0' model=''/>", hostdev()),
+    ),
+    "a hostdev that says it is the root bus": (
+        TWO, domain(hostdev("text", attributes=" model='pcie-root'")),
+    ),
     "an index that is octal, and none of it": (
         TWO, domain(PORT.format("", "").replace("'24'", "'09'"), hostdev(AT_24.format(""))),
     ),

@@ -60,7 +60,7 @@ def root_controllers(root: Element) -> Iterator[Element]:
     for controller in root.iterfind("./devices/controller"):
         if controller.get("type") != "pci":
             continue
-        of_index_0 = controller.get("model") is None and controller.get("index") == "0"
+        of_index_0 = not controller.get("model") and controller.get("index") == "0"
         if of_index_0 or controller.get("model") in ROOT_MODELS:
             yield controller
 

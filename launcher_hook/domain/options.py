@@ -67,7 +67,7 @@ def put_hole(root: Element, devices: Element, hole: Hole, machine: Machine) -> I
         yield insert(devices, controller, last)
         return
     for name, default in (("index", "0"), ("model", model)):  # libvirt's own
-        if controller.get(name) is None:
+        if not controller.get(name):
             controller.set(name, default)
     there = controller.find("./pcihole64")
     if there is None:

@@ -132,8 +132,8 @@ def our_parts(element: Element, *, laid_out: bool = True) -> Element:
     address = element.find("address")
     placed = laid_out and address is not None and read_guest_address(address, "") is not None
     copy = etree.Element(element.tag)
-    kind = "root" if element.get("model") in ROOT_MODELS else str(element.tag)
-    for path, names in _OURS[kind].items():
+    is_root = element.tag == "controller" and element.get("model") in ROOT_MODELS
+    for path, names in _OURS["root" if is_root else str(element.tag)].items():
         found = element.find(path) if path else element
         top, _, _ = path.partition("/")
         if found is None or (top in ("address", "target") and not placed):

@@ -225,6 +225,13 @@ FOUND: dict[str, tuple[int, bytes]] = {
             hostdev(),
         ),
     ),
+    "two controllers of index 0": (
+        TWO,
+        domain(
+            "<controller type='pci' index='0' model='pcie-root-port'/>",
+            "<controller type='pci' index='0'/>", hostdev(),
+        ),
+    ),
     "a root bus's controller with an empty model": (
         HOLE, domain("<controller type='pci' index='0' model=''/>", hostdev()),
     ),

@@ -144,6 +144,11 @@ def read_topology(
             controller = _read_controller(device, address, place)
             if controller.index < 0:
                 unnumbered.append(controller)
+            elif (
+                controller.index in controllers
+            ):  # libvirt: "Multiple 'pci' controllers with index"
+                what = f"another PCI controller has index {controller.index} already"
+                raise InputError(f"{place}/@index", what, "give each an index of its own")
             else:
                 controllers[controller.index] = controller
     unused = (index for index in count(1) if index not in controllers)

@@ -225,6 +225,14 @@ FOUND: dict[str, tuple[int, bytes]] = {
             hostdev(),
         ),
     ),
+    "a root port on its own bus": (
+        ALONE,
+        domain(
+            "<controller type='pci' index='24' model='pcie-root-port'>"
+            "<address type='pci' bus='24' multifunction='on'/></controller>",
+            hostdev(AT_24.format("").replace("function='0x0'", "function='0x1'")),
+        ),
+    ),
     "two controllers of index 0": (
         TWO,
         domain(

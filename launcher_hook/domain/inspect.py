@@ -142,6 +142,9 @@ def read_topology(
             taken.setdefault(address, name_of(device))
         if device.tag == "controller" and device.get("type") == "pci":
             controller = _read_controller(device, address, place)
+            if address is not None and 0 < controller.index == address.bus:
+                what = f"it is on bus {address.bus:#04x}, which is its own"
+                raise InputError(f"{place}/address", what, "put it on a bus above")
             if controller.index < 0:
                 unnumbered.append(controller)
             elif (

@@ -107,6 +107,14 @@ _HOW_TO_MAP = (
 )
 
 
+_MOST_NAMED = 8
+
+_HOW_TO_MOVE = (
+    "take out its pin, or plan for the VM's next start, where it has no address yet (offline: "
+    "--fresh), or write strict: false"
+)
+
+
 _Cells = Mapping[int | None, int | None]
 """The guest's cell of each node of the host."""
 
@@ -147,14 +155,6 @@ def find_misplaced(
     if found and settings.strict:
         raise PlanError("strict", "; ".join(found[:_MOST_NAMED]), _HOW_TO_MOVE)
     return tuple(found)
-
-
-_MOST_NAMED = 8
-
-_HOW_TO_MOVE = (
-    "take out its pin, or plan for the VM's next start, where it has no address yet (offline: "
-    "--fresh), or write strict: false"
-)
 
 
 def _where(facts: HostFacts) -> str:

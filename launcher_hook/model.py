@@ -209,6 +209,14 @@ class Machine(Enum):
     """No PCI, or a topology that we leave to libvirt (s390x, pseries)."""
 
 
+OUR_MODELS = (
+    "pcie-root-port",
+    "pcie-expander-bus",
+    "pcie-switch-upstream-port",
+    "pcie-switch-downstream-port",
+)
+"""Controllers that we make for our devices."""
+
 PORT_MODELS = ("pcie-root-port", "pcie-switch-downstream-port")
 """Controllers whose bus has one slot, 0 (libvirt domain_addr.c, virDomainPCIAddressBusSetModel)."""
 

@@ -15,6 +15,7 @@ from launcher_hook.errors import InputError, PlanError, shorten
 from launcher_hook.expander import Built, build_complexes
 from launcher_hook.hierarchy import find_misplaced, plan_hierarchy
 from launcher_hook.model import (
+    OUR_MODELS,
     Assignment,
     GuestPlan,
     GuestTopology,
@@ -29,12 +30,6 @@ from launcher_hook.pci import PciAddress
 from launcher_hook.room import FIRST_INDEX, GuestRoom
 from launcher_hook.settings import BY_NODE, Layout, Settings
 
-_OURS = (
-    "pcie-root-port",
-    "pcie-expander-bus",
-    "pcie-switch-upstream-port",
-    "pcie-switch-downstream-port",
-)
 _MOST_NAMED = 8
 """Of the distances that are not kept: a node's devices have thousands."""
 
@@ -89,10 +84,11 @@ def plan_guest(
     _check_pinned_slots(chosen, pins, topology)
     _check_left_slots(assignments, chosen, pins)
     slots = list(_host_slots(assignments))
-    new = [slot for slot in slots if not any(a.alias in chosen for a in slot)]
+    there = [slot for slot in slots if any(a.alias in chosen for a in slot)]
     built = Built()
     warnings: list[str] = []
     if layout in BY_NODE:
+        new = [slot for slot in slots if not any(a.alias in chosen for a in slot)]
         hierarchy = plan_hierarchy(new, settings, topology.numa, facts)
         warnings += hierarchy.warnings
         for slot in hierarchy.left:
@@ -107,9 +103,8 @@ def plan_guest(
     if layout == "mirror":
         warnings += _changed_distances(placements, controllers, topology, facts, settings)
     elif layout == "numa":
-        others = [slot for slot in slots if slot not in new]
         guest = guest_positions(placements, controllers, topology)
-        warnings += find_misplaced(others, guest, settings, topology.numa, facts)
+        warnings += find_misplaced(there, guest, settings, topology.numa, facts)
     return GuestPlan(placements, controllers, room.bridge_index(), tuple(warnings))
 
 
@@ -337,7 +332,7 @@ def _earlier(chosen: _Chosen, topology: GuestTopology) -> Iterator[PlannedContro
         seen |= buses
         there = [topology.controllers[bus] for bus in buses if bus in topology.controllers]
         for controller in there:
-            if controller.index >= FIRST_INDEX and controller.model in _OURS:
+            if controller.index >= FIRST_INDEX and controller.model in OUR_MODELS:
                 yield PlannedController(
                     controller.index,
                     controller.model,

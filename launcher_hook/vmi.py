@@ -106,15 +106,16 @@ def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
             f"{shorten(config)} is not a string",
             "put the YAML into quotes or a block scalar",
         )
+    devices = _devices(manifest, where)
     return Vmi(
         namespace=_text(metadata, "namespace"),
         name=_text(metadata, "name"),
         uid=_text(metadata, "uid"),
-        requests=tuple(_requests(manifest, where)),
+        requests=tuple(_requests(devices, where)),
         config=config,
         annotations=annotations,
         migrating=_is_migrating(manifest, where),
-        placed=frozenset(_placed(manifest, where)),
+        placed=frozenset(_placed(devices)),
     )
 
 
@@ -220,10 +221,13 @@ def _text(metadata: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) and len(value) <= _LONGEST_NAME else ""
 
 
-def _requests(manifest: Mapping[str, Any], where: str) -> Iterator[DeviceRequest]:
+def _devices(manifest: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     spec = _mapping(manifest, "spec", where)
     domain = _mapping(spec, "domain", f"{where}: spec")
-    devices = _mapping(domain, "devices", f"{where}: spec.domain")
+    return _mapping(domain, "devices", f"{where}: spec.domain")
+
+
+def _requests(devices: Mapping[str, Any], where: str) -> Iterator[DeviceRequest]:
     seen: dict[str, str] = {}
     kinds: tuple[tuple[str, Literal["gpu", "hostdevice"]], ...] = (
         ("gpus", "gpu"),
@@ -248,10 +252,9 @@ def _requests(manifest: Mapping[str, Any], where: str) -> Iterator[DeviceRequest
             yield _request(entry, kind, path, f"{where}: {path}", seen)
 
 
-def _placed(manifest: Mapping[str, Any], where: str) -> Iterator[str]:
+def _placed(devices: Mapping[str, Any]) -> Iterator[str]:
     """As virt-launcher names them (pkg/virt-launcher/virtwrap/device/hostdevice/sriov)."""
-    domain = _mapping(_mapping(manifest, "spec", where), "domain", f"{where}: spec")
-    interfaces = _mapping(domain, "devices", f"{where}: spec.domain").get("interfaces")
+    interfaces = devices.get("interfaces")
     for interface in interfaces if isinstance(interfaces, list) else ():
         if isinstance(interface, dict) and "sriov" in interface and interface.get("pciAddress"):
             yield f"ua-sriov-{interface.get('name')}"

@@ -7,14 +7,9 @@ from contextlib import suppress
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element, parse_domain, print_domain
 from launcher_hook.domain.inspect import alias_of, guest_address, passed_hostdevs
+from launcher_hook.domain.layout import take_out
 from launcher_hook.errors import InputError
-
-_CARRIERS = (
-    "pcie-root-port",
-    "pcie-switch-downstream-port",
-    "pcie-switch-upstream-port",
-    "pcie-expander-bus",
-)
+from launcher_hook.model import OUR_MODELS
 
 
 def forget_places(
@@ -44,15 +39,18 @@ def forget_places(
         if address is not None:
             emptied.append(address.bus)
             for element in hostdev.findall("./address"):
-                _take_out(element)
+                take_out(element)
+    carriers, on_bus = _carriers(root), _on_buses(root)
     while emptied:
         bus = emptied.pop()
-        controller = _carriers(root).get(bus)
-        if controller is not None and not _on_buses(root)[bus]:
-            above = guest_address(controller, f"{where}:{controller.sourceline}: controller")
-            _take_out(controller)
-            if above is not None:
-                emptied.append(above.bus)
+        if bus not in carriers or on_bus[bus]:
+            continue
+        controller = carriers.pop(bus)
+        above = guest_address(controller, f"{where}:{controller.sourceline}: controller")
+        take_out(controller)
+        if above is not None:
+            on_bus[above.bus] -= 1
+            emptied.append(above.bus)
     xml = print_domain(tree, domain_xml)
     return domain_xml if xml == printed else xml
 
@@ -61,7 +59,7 @@ def _carriers(root: Element) -> dict[int, Element]:
     """The controllers that can carry our devices, by index."""
     found = {}
     for controller in root.iterfind("./devices/controller[@type='pci']"):
-        if controller.get("model") in _CARRIERS:
+        if controller.get("model") in OUR_MODELS:
             with suppress(ValueError):
                 found[parse_number(controller.get("index", ""))] = controller
     return found
@@ -76,21 +74,3 @@ def _on_buses(root: Element) -> Counter[int]:
             if address is not None:
                 found[address.bus] += 1
     return found
-
-
-def _take_out(element: Element) -> None:
-    """Remove an element and the white space that set it on its line."""
-    parent, previous = element.getparent(), element.getprevious()
-    if parent is None:
-        return
-    if element.getnext() is None:  # the closing tag's indentation moves before it
-        if previous is not None:
-            previous.tail = element.tail
-        else:
-            parent.text = element.tail
-    elif element.tail and element.tail.strip():  # text is nobody's to take out
-        if previous is not None:
-            previous.tail = (previous.tail or "") + element.tail
-        else:
-            parent.text = (parent.text or "") + element.tail
-    parent.remove(element)

@@ -147,9 +147,8 @@ def read_topology(
                 raise InputError(f"{place}/address", what, "put it on a bus above")
             if controller.index < 0:
                 unnumbered.append(controller)
-            elif (
-                controller.index in controllers
-            ):  # libvirt: "Multiple 'pci' controllers with index"
+            elif controller.index in controllers:
+                # libvirt refuses them too: "Multiple 'pci' controllers with index".
                 what = f"another PCI controller has index {controller.index} already"
                 raise InputError(f"{place}/@index", what, "give each an index of its own")
             else:

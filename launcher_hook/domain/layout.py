@@ -1,4 +1,4 @@
-"""Puts an element into a tree as a person would who edits the text: indented as its neighbours."""
+"""Puts an element into a tree, or takes one out, as a person would who edits the text."""
 
 from launcher_hook.domain.document import Element
 
@@ -25,6 +25,24 @@ def insert(parent: Element, element: Element, after: Element | None) -> Element:
     if own is not None and len(element):
         _indent_children(element, own, _step(own, element))
     return element
+
+
+def take_out(element: Element) -> None:
+    """Remove an element and the white space that set it on its line."""
+    parent, previous = element.getparent(), element.getprevious()
+    if parent is None:
+        return
+    if element.getnext() is None:  # the closing tag's indentation moves before it
+        if previous is not None:
+            previous.tail = element.tail
+        else:
+            parent.text = element.tail
+    elif element.tail and element.tail.strip():  # text is nobody's to take out
+        if previous is not None:
+            previous.tail = (previous.tail or "") + element.tail
+        else:
+            parent.text = (parent.text or "") + element.tail
+    parent.remove(element)
 
 
 def _indent_children(element: Element, own: str, step: str) -> None:

@@ -77,6 +77,6 @@ clean: ## remove all that make brought or built (the next make needs the network
 	@$(SETUP) python
 	@touch $@
 
-.venv/.stamp-schemas: .venv/.stamp-python schemas/manifest.toml schemas/fetch.py
+.venv/.stamp-schemas: .venv/.stamp-python schemas/manifest.toml $(wildcard schemas/*.py)
 	@$(SETUP) schemas
 	@touch $@

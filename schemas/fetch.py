@@ -12,61 +12,33 @@ Exit status: 0 all pinned sets are there; 1 a download failed or brought somethi
 import argparse
 import hashlib
 import io
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+
+from debian import (
+    FetchError,
+    NoArchiveError,
+    deb_line,
+    find_archive,
+    keep_trying,
+    make_apt_folder,
+    run_apt,
+)
 
 HERE = Path(__file__).resolve().parent
 START = "domain.rng"
 LICENCE = "COPYING.libvirt"
 # The packages' own licence file says where Debian keeps this text; we keep it beside the schemas.
 LGPL = Path("/usr/share/common-licenses/LGPL-2.1")
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-TRIES = 3
-APT_LIMIT_S = 300
-
-Result = TypeVar("Result")
-
-APT_CONF = """\
-#clear APT::Update;
-#clear Acquire::IndexTargets::deb::DEP-11;
-APT::Update::Error-Mode "any";
-Acquire::Languages "none";
-Acquire::PDiffs "false";
-Acquire::Retries "3";
-Acquire::http::Timeout "30";
-Acquire::https::Timeout "30";
-Dir::State::lists "{work}/lists";
-Dir::Cache "{work}/cache";
-"""
-# Nothing counts as installed: a newer libvirt on this machine would be apt's choice.
-OWN_SOURCES = """\
-Dir::State::status "{work}/status";
-Dir::Etc::preferences "/dev/null";
-Dir::Etc::preferencesparts "/dev/null";
-Dir::Etc::sourcelist "{work}/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-"""
-
-
-class NoArchiveError(Exception):
-    """This machine cannot ask a Debian archive: it must be done on another, or by other means."""
-
-
-class FetchError(Exception):
-    """The archive did not give what the manifest asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +77,6 @@ def parse_version(package_version: str) -> str:
     if match is None:
         raise FetchError(f"package version {package_version!r}: no libvirt version in it")
     return match[1]
-
-
-def parse_archive(targets: str, wanted: str = "Debian") -> str | None:
-    """Choose an archive's main part from ``kind|label|component|address`` lines, if it is there."""
-    for line in targets.splitlines():
-        kind, label, component, address = line.split("|")
-        if (kind, label, component) == ("Packages", wanted, "main"):
-            return address
-    return None
 
 
 def included_files(files: Mapping[str, bytes], start: str = START) -> set[str]:
@@ -193,78 +156,6 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         new.rename(folder)
 
 
-def run_apt(arguments: Sequence[str], work: Path, program: str = "apt-get") -> str:
-    """Run apt-get, or another of apt's programs, with the configuration of ``work``."""
-    result = subprocess.run(
-        [program, "-q", "-c", work / "apt.conf", *arguments],
-        cwd=work / "download",
-        env={**os.environ, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=APT_LIMIT_S,
-        check=False,
-    )
-    if result.returncode != 0:
-        errors = [line[3:] for line in result.stderr.splitlines() if line.startswith("E: ")]
-        reason = errors[0] if errors else result.stderr.strip() or f"status {result.returncode}"
-        raise FetchError(f"{Path(program).name} {arguments[0]} failed: {reason}")
-    return result.stdout
-
-
-def make_apt_folder(work: Path, sources: str | None) -> None:
-    """Lay out private lists, cache and configuration; ``sources`` None keeps the machine's."""
-    for name in ("lists/partial", "cache/archives/partial", "download"):
-        (work / name).mkdir(parents=True)
-    work.chmod(0o755)
-    if os.geteuid() == 0:
-        with suppress(LookupError):  # apt downloads as this user, when there is one
-            shutil.chown(work / "download", "_apt")
-    text = APT_CONF
-    if sources is not None:
-        (work / "sources.list").write_text(sources + "\n", encoding="utf-8")
-        (work / "status").touch()
-        text += OWN_SOURCES
-    (work / "apt.conf").write_text(text.format(work=work), encoding="utf-8")
-
-
-def deb_line(archive: str, suite: str, kind: str = "deb") -> str:
-    """Write a line of apt's sources: an archive's main part, signed by Debian where we can tell.
-
-    Args:
-        archive: Its address.
-        suite: Such as ``trixie`` or ``trixie-security``.
-        kind: ``deb`` for packages, ``deb-src`` for their sources.
-    """
-    signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
-    return f"{kind} {signed}{archive} {suite} main"
-
-
-def find_archive(label: str = "Debian") -> str:
-    """Ask the machine's own apt where one of Debian's archives is.
-
-    Args:
-        label: As its Release file says; ``Debian-Security`` is the other one.
-
-    Raises:
-        NoArchiveError: There is no apt, or it does not use the main part of that archive.
-    """
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise NoArchiveError("there is no apt-get or no dpkg-deb here")
-    question = ["indextargets", "--format", "$(CREATED_BY)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"]
-    machine = subprocess.run(["apt-get", *question], capture_output=True, text=True, check=False)
-    archive = parse_archive(machine.stdout, label)
-    if archive is None:  # a new machine or an image without lists: get them, for ourselves only
-        with tempfile.TemporaryDirectory(prefix="launcher-hook-apt-") as name:
-            work = Path(name)
-            make_apt_folder(work, sources=None)
-            keep_trying(partial(run_apt, ["update"], work))
-            archive = parse_archive(run_apt(question, work), label)
-    if archive is None:
-        raise NoArchiveError(f"apt's sources have no main component labelled {label}")
-    return archive
-
-
 def fetch(wanted: SchemaSet, archive: str) -> tuple[str, dict[str, bytes]]:
     """Get one set from the archive.
 
@@ -293,17 +184,6 @@ def fetch(wanted: SchemaSet, archive: str) -> tuple[str, dict[str, bytes]]:
     if LGPL.is_file():
         licence += b"\n" + LGPL.read_bytes()
     return found, {**{name: schemas[name] for name in names}, LICENCE: licence}
-
-
-def keep_trying(action: Callable[[], Result]) -> Result:
-    """Do it, and again after a pause when it fails, TRIES times in all."""
-    for again in range(1, TRIES):
-        try:
-            return action()
-        except (FetchError, OSError, subprocess.SubprocessError) as error:
-            say(f"{error}; trying again")
-            time.sleep(3 * again)
-    return action()
 
 
 def say(text: str) -> None:

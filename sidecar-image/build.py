@@ -28,7 +28,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "schemas"))
 
 from archive import read_image  # noqa: E402
-from fetch import FetchError, NoArchiveError, deb_line, find_archive  # noqa: E402
+from debian import (  # noqa: E402
+    FetchError,
+    NoArchiveError,
+    deb_line,
+    find_archive,
+    mmdebstrap,
+)
 from scan import find_faults  # noqa: E402
 
 CACHE = REPOSITORY / ".cache/image"
@@ -177,8 +183,8 @@ def bring_base() -> Path:
         )
     with progress(f"base of Debian {SUITE}'s packages"), whole(tarball) as new:
         include = ",".join(BASE_PACKAGES)
-        run("mmdebstrap", "--quiet", "--variant=apt", f"--include={include}", "--format=tar",
-            '--aptopt=Acquire::Retries "3"', SUITE, new, *sources())  # fmt: skip
+        run(*mmdebstrap("--variant=apt", f"--include={include}", "--format=tar",
+                        '--aptopt=Acquire::Retries "3"', SUITE, new, *sources()))  # fmt: skip
     return tarball
 
 
@@ -329,7 +335,7 @@ def run(*command: str | Path, quiet: bool = False) -> None:
     where = subprocess.PIPE if quiet else sys.stderr
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=where, check=False)
     if done.returncode != 0:
-        shown = " ".join(map(str, command[:2]))
+        shown = " ".join(map(str, command[:3]))
         raise subprocess.SubprocessError(f"{shown} ended with status {done.returncode}")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "schemas"))
 
-import fetch  # noqa: E402 - it is a script, no package
+import debian  # noqa: E402 - it is a script, no package
 
 SUITE = "trixie"
 PACKAGES = ("libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-system-arm")
@@ -50,13 +50,15 @@ def make(archive: str) -> None:
     ROOT.parent.mkdir(parents=True, exist_ok=True)
     options = [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
     done = subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}",
-         '--aptopt=APT::Install-Recommends "false"', *options, SUITE, str(new),
-         fetch.deb_line(archive, SUITE)],
+        debian.mmdebstrap(
+            "--variant=apt", f"--include={','.join(PACKAGES)}",
+            '--aptopt=APT::Install-Recommends "false"', *options, SUITE, new,
+            debian.deb_line(archive, SUITE),
+        ),
         capture_output=True, text=True, check=False, timeout=LIMIT_S,
     )  # fmt: skip
     if done.returncode != 0:
-        raise fetch.FetchError(f"mmdebstrap failed: {done.stderr.strip()[-400:]}")
+        raise debian.FetchError(f"mmdebstrap failed: {done.stderr.strip()[-400:]}")
     new.rename(ROOT)
 
 
@@ -65,8 +67,8 @@ def main() -> int:
         return 0
     print(f"chroot: libvirt and QEMU of Debian {SUITE}, half a minute ...", flush=True)
     try:
-        fetch.keep_trying(partial(make, fetch.find_archive()))
-    except (fetch.FetchError, fetch.NoArchiveError, OSError) as error:
+        debian.keep_trying(partial(make, debian.find_archive()))
+    except (debian.FetchError, debian.NoArchiveError, OSError) as error:
         print(f"chroot: {error}", file=sys.stderr)
         return 1
     return 0

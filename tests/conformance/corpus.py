@@ -1,8 +1,8 @@
 """Brings libvirt's own test domains to .cache/conformance: `python tests/conformance/corpus.py`.
 
 They are libvirt's (LGPL-2.1-or-later) and not in this repository. apt gets the source package's
-tarball from the archive that this machine uses, with only the suite changed, as schemas/fetch.py
-does for the schemas; what else belongs to the source package (its signature) is not asked for.
+tarball from the archive that this machine uses, with only the suite changed, as for the
+schemas; what else belongs to the source package (its signature) is not asked for.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "schemas"))
 
-import fetch  # noqa: E402 - it is a script, no package
+import debian  # noqa: E402 - it is a script, no package
 
 INTO = REPOSITORY / ".cache" / "conformance"
 APT_HELPER = "/usr/lib/apt/apt-helper"
@@ -65,21 +65,21 @@ def bring(source: Source, archive: str) -> int:
     """Fetch one corpus; give the number of its files."""
     with tempfile.TemporaryDirectory(prefix="launcher-hook-apt-") as name:
         work = Path(name)
-        fetch.make_apt_folder(work, fetch.deb_line(archive, source.suite, "deb-src"))
-        fetch.run_apt(["update"], work)
-        uris = fetch.run_apt(["--print-uris", "--only-source", "source", "libvirt"], work)
+        debian.make_apt_folder(work, debian.deb_line(archive, source.suite, "deb-src"))
+        debian.run_apt(["update"], work)
+        uris = debian.run_apt(["--print-uris", "--only-source", "source", "libvirt"], work)
         line = re.search(rf"'([^']+)' {re.escape(source.tarball)} ", uris)
         if line is None:
-            raise fetch.FetchError(
+            raise debian.FetchError(
                 f"Debian {source.suite} has no {source.tarball} any more; put the version that it "
                 "has into tests/conformance/corpus.toml"
             )
         tarball = work / "download" / source.tarball
-        fetch.run_apt(
+        debian.run_apt(
             ["download-file", line[1], str(tarball), f"SHA256:{source.sha256}"], work, APT_HELPER
         )
         if hashlib.sha256(tarball.read_bytes()).hexdigest() != source.sha256:
-            raise fetch.FetchError(f"{source.tarball} has another sha256 than is pinned")
+            raise debian.FetchError(f"{source.tarball} has another sha256 than is pinned")
         files = dict(_read(tarball, source.folders))
     source.directory.mkdir(parents=True, exist_ok=True)
     for path, content in files.items():
@@ -106,12 +106,12 @@ def main() -> int:
     if not missing:
         return 0
     try:
-        archive = fetch.find_archive()
+        archive = debian.find_archive()
         for source in missing:
             print(f"corpus: libvirt {source.version} from Debian {source.suite} ...", flush=True)
-            count = fetch.keep_trying(partial(bring, source, archive))
+            count = debian.keep_trying(partial(bring, source, archive))
             print(f"corpus: libvirt {source.version}: {count} domains", flush=True)
-    except (fetch.FetchError, fetch.NoArchiveError) as error:
+    except (debian.FetchError, debian.NoArchiveError) as error:
         print(f"corpus: {error}", file=sys.stderr)
         return 1
     return 0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "schemas"))
 
-import fetch
+import debian
 
 from e2e.node import QEMU_USER
 
@@ -123,7 +123,7 @@ def build_image(cache: Path, say: Callable[[str], None], archive: str | None = N
         say("machine image: kernels")
         apt = work / "apt"
         apt.mkdir()
-        fetch.make_apt_folder(apt, sources)
+        debian.make_apt_folder(apt, sources)
         _ask(apt, "apt-get", "update")
         (first, package), (second, _) = (_fetch_kernel(p, apt, work) for p in KERNEL_PACKAGES)
         _extract_kernel(_the_kernel(first), new / "vmlinux-1")
@@ -160,7 +160,7 @@ def _suite() -> str:
 
 
 def _named(archive: str) -> str:
-    return fetch.deb_line(archive, _SUITE) + "\n"
+    return debian.deb_line(archive, _SUITE) + "\n"
 
 
 def _sources(suite: str) -> str:
@@ -171,7 +171,7 @@ def _sources(suite: str) -> str:
     for line in text.splitlines():
         created_by, uri, release, component = line.split("|")
         if created_by == "Packages" and release.split("-")[0] == suite and component == "main":
-            lines.append(fetch.deb_line(uri, release))
+            lines.append(debian.deb_line(uri, release))
     if not lines:
         raise CannotBuildError(f"apt has no sources of {suite!r}; do 'apt-get update' as root")
     return "\n".join(dict.fromkeys(lines)) + "\n"
@@ -180,9 +180,11 @@ def _sources(suite: str) -> str:
 def _make_root(suite: str, sources: str, root: Path) -> None:
     excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _NOT_IN_IMAGE]
     run(
-        "mmdebstrap", "--quiet", "--variant=minbase", "--mode=root",
-        f"--include={','.join(PACKAGES)}", "--aptopt=APT::Install-Recommends \"false\"",
-        *excluded, suite, root, "-", stdin=sources,
+        *debian.mmdebstrap(
+            "--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}",
+            "--aptopt=APT::Install-Recommends \"false\"", *excluded, suite, root, "-",
+        ),
+        stdin=sources,
     )  # fmt: skip
     for group in ("kvm", "libvirt"):
         run("chroot", root, "groupadd", "-r", "-f", group)
@@ -195,8 +197,8 @@ def _make_root(suite: str, sources: str, root: Path) -> None:
 def _ask(apt: Path, program: str, *arguments: str) -> str:
     """Run one of apt's programs over the sources that the image is made from."""
     try:
-        return fetch.keep_trying(lambda: fetch.run_apt(arguments, apt, program))
-    except (fetch.FetchError, OSError, subprocess.SubprocessError) as error:
+        return debian.keep_trying(lambda: debian.run_apt(arguments, apt, program))
+    except (debian.FetchError, OSError, subprocess.SubprocessError) as error:
         raise CannotBuildError(f"{error}; see that the package archive can be reached") from None
 
 
@@ -288,5 +290,7 @@ def run(*command: str | Path, stdin: str = "", cwd: Path | None = None) -> str:
     )  # fmt: skip
     if result.returncode != 0:
         errors = result.stderr.strip()[-2000:]
-        raise CannotBuildError(f"{command[0]}: status {result.returncode}: {errors}")
+        raise CannotBuildError(
+            f"{' '.join(map(str, command[:3]))}: status {result.returncode}: {errors}"
+        )
     return result.stdout

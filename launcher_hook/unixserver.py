@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
 from launcher_hook.errors import HostError, InputError
@@ -30,7 +30,7 @@ class UnixServer:
         self,
         path: Path,
         handlers: Iterable[grpc.GenericRpcHandler],
-        workers: ThreadPoolExecutor,
+        workers: Executor,
         most_request_bytes: int,
         owner: tuple[int, int] | None = None,
     ) -> None:

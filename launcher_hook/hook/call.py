@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +83,7 @@ class DomainHook:
             with self._one_at_a_time:
                 if vmi_json.strip():
                     vmi = parse_vmi(vmi_json, "VMI", only_json=True)
-                return _in_a_thread(lambda: self._define(domain_xml, vmi, context, start))
+                return self._define(domain_xml, vmi, context, start)
         except Exception as error:
             defect = not isinstance(error, HookError)  # of ours: with where it happened
             if self._options.pass_through:
@@ -134,24 +133,6 @@ class DomainHook:
         key = vmi.uid or f"{vmi.namespace}/{vmi.name}"
         self._vmi, self._passes = key, self._passes + 1 if key == self._vmi else 1
         return self._passes
-
-
-def _in_a_thread(work: Callable[[], bytes]) -> bytes:
-    """Do it in a thread of its own.
-
-    lxml remembers every name that it reads for as long as the thread lives: up to a megabyte of a
-    domain with thousands of odd ones. 0.1 ms.
-    """
-    done: Future[bytes] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except Exception as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, name="define", daemon=True).start()
-    return done.result()
 
 
 def _of(vmi: Vmi, start: float) -> dict[str, object]:

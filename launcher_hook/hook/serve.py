@@ -8,13 +8,13 @@ import gc
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from launcher_hook.domain.document import MAX_DOMAIN_BYTES
 from launcher_hook.errors import InputError
 from launcher_hook.hook.call import DomainHook, HookOptions, log
 from launcher_hook.hook.services import VERSIONS, hook_handlers, plugin_handlers
+from launcher_hook.hook.workers import OneCallThreads
 from launcher_hook.schema import SchemaSet, load_schemas
 from launcher_hook.unixserver import UnixServer, serving
 from launcher_hook.vmi import MAX_VMI_BYTES
@@ -77,7 +77,7 @@ def serve_hook(
     if socket_dir is not None:  # the launcher waits for hook sockets first: theirs is the last
         services[socket_dir / f"{name}.sock"] = hook_handlers(name, hook, versions, ended.set)
     servers = [
-        UnixServer(socket, handlers, _start_workers(), _MOST_REQUEST_BYTES, _QEMU)
+        UnixServer(socket, handlers, OneCallThreads(_WORKERS), _MOST_REQUEST_BYTES, _QEMU)
         for socket, handlers in services.items()
     ]
     if ended.is_set():
@@ -87,14 +87,6 @@ def serve_hook(
         while not ended.wait(60):
             gc.collect()
     log.info("ended")
-
-
-def _start_workers() -> ThreadPoolExecutor:
-    """Give a pool whose threads are there: each that comes later makes the process grow."""
-    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="call")
-    all_there = threading.Barrier(_WORKERS)
-    list(pool.map(lambda _: all_there.wait(), range(_WORKERS)))
-    return pool
 
 
 def _warm_up(schemas: SchemaSet) -> None:

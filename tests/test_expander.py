@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_plan_topology import GPUS, PORT, Q35, address, function, plan, tree
+from nodeplans import GPUS, PORT, Q35, address, function, plan, tree
 
 from launcher_hook.distance import distance, guest_positions, host_positions
 from launcher_hook.errors import PlanError

@@ -1,17 +1,16 @@
-"""Guest slots: layouts, pins, what stays, what does not fit."""
+"""Guest slots: layouts, ports, what does not fit."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slotplans import I440FX, Q35, S390X, VIRT, address, device, guest, plan
 
-from launcher_hook.errors import InputError, PlanError
+from launcher_hook.errors import PlanError
 from launcher_hook.model import (
     Assignment,
     GuestController,
-    GuestPlan,
     GuestTopology,
     Machine,
     PresentHostdev,
@@ -19,43 +18,6 @@ from launcher_hook.model import (
 from launcher_hook.pci import PciAddress
 from launcher_hook.plan import plan_guest
 from launcher_hook.settings import Layout, Settings
-
-Q35 = GuestTopology(Machine.Q35, "q35", {}, {}, waiting=8, waiting_on_root=0)
-I440FX = replace(Q35, machine=Machine.I440FX, machine_type="pc")
-S390X = replace(Q35, machine=Machine.OTHER, machine_type="s390-ccw-virtio")
-VIRT = replace(Q35, machine=Machine.VIRT, machine_type="virt")
-
-
-def address(bdf: str) -> PciAddress:
-    return PciAddress.parse(bdf)
-
-
-def device(
-    bdf: str, name: str | None = None, at: str | None = None, **others: object
-) -> Assignment:
-    source = address(bdf)
-    alias = f"ua-gpu-{name}" if name else f"ua-pci-{bdf.replace(':', '-').replace('.', '-')}"
-    present = PresentHostdev(source, alias, address(at)) if at else None
-    assignment = Assignment(source, alias, "test", name=name, present=present)
-    return replace(assignment, **others)  # type: ignore[arg-type]
-
-
-def plan(
-    devices: Sequence[Assignment],
-    topology: GuestTopology = Q35,
-    layout: Layout = "auto",
-    slots: Mapping[str, str] | None = None,
-) -> GuestPlan:
-    pins = {key: address(bdf) for key, bdf in (slots or {}).items()}
-    return plan_guest(devices, topology, Settings(layout=layout, slots=pins))
-
-
-def guest(planned: GuestPlan) -> dict[str, str]:
-    """Guest address by host source, with ``+`` for multifunction."""
-    return {
-        str(p.assignment.source): f"{p.guest_address}{'+' if p.multifunction else ''}"
-        for p in planned.placements
-    }
 
 
 def test_each_host_slot_gets_a_root_port_from_index_24_on() -> None:
@@ -226,47 +188,6 @@ def test_a_machine_without_pci_slots_is_left_to_libvirt() -> None:
     assert guest(plan([there], S390X)) == {"0000:86:00.0": "0000:00:01.0"}
 
 
-def test_an_address_that_is_there_stays() -> None:
-    planned = plan([device("0000:86:00.0", at="0000:09:00.0"), device("0000:af:00.0")])
-    assert guest(planned) == {"0000:86:00.0": "0000:09:00.0", "0000:af:00.0": "0000:18:00.0"}
-
-
-def test_a_pin_does_not_take_function_0_from_those_that_stay() -> None:
-    there = [device("0000:86:00.0", at="0000:18:00.0"), device("0000:86:00.1", at="0000:18:00.1")]
-    message = r"^slots\.0000:86:00\.0: .* stays, at '0000:18:00.1', and a guest finds.*; pin ua-"
-    with pytest.raises(PlanError, match=message):
-        plan(there, slots={"0000:86:00.0": "0000:30:00.0"})
-
-
-def test_a_function_joins_the_slot_that_its_sibling_has() -> None:
-    planned = plan([device("0000:86:00.0", at="0000:09:00.0"), device("0000:86:00.1")])
-    assert guest(planned) == {"0000:86:00.0": "0000:09:00.0+", "0000:86:00.1": "0000:09:00.1"}
-
-
-def test_a_port_of_an_earlier_pass_is_written_again() -> None:
-    port = GuestController(24, "pcie-root-port", address("0000:00:10.0"))
-    topology = replace(Q35, controllers={24: port}, taken={address("0000:00:10.0"): "controller"})
-    planned = plan([device("0000:86:00.0", at="0000:18:00.0")], topology)
-    assert [(p.index, str(p.address)) for p in planned.controllers] == [(24, "0000:00:10.0")]
-
-
-def test_ports_of_an_earlier_pass_that_sit_on_each_other_are_written_once() -> None:
-    circle = {
-        24: GuestController(24, "pcie-root-port", address("0000:19:00.0")),
-        25: GuestController(25, "pcie-root-port", address("0000:18:00.0")),
-    }
-    planned = plan(
-        [device("0000:86:00.0", at="0000:18:00.0")], replace(Q35, controllers=circle, taken={})
-    )
-    assert [c.index for c in planned.controllers] == [24, 25]
-
-
-def test_a_port_of_libvirts_own_is_not_rewritten() -> None:
-    port = GuestController(9, "pcie-root-port", address("0000:00:03.0"))
-    topology = replace(Q35, controllers={9: port}, taken={address("0000:00:03.0"): "controller"})
-    assert plan([device("0000:86:00.0", at="0000:09:00.0")], topology).controllers == ()
-
-
 def test_multifunction_counts_the_functions_of_others_too() -> None:
     taken = {address("0000:00:08.1"): "disk", address("0000:00:10.1"): "controller"}
     port = GuestController(24, "pcie-root-port", address("0000:00:10.0"))
@@ -284,23 +205,6 @@ def test_more_ports_than_fit_upward_go_downward() -> None:
     slots = [port.address.slot for port in planned.controllers if port.address]
     assert slots[:88] == [slot for slot in (*range(0x10, 0x1A), 0x1C) for _ in range(8)]
     assert slots[88:] == [0x0F] * 8 + [0x0E] * 4
-
-
-@pytest.mark.parametrize(
-    ("kept", "message"),
-    [
-        (["0000:09:00.0", "0000:09:00.0"], "0000:09:00.0 is that of ua-pci-0000-86-00-0 too"),
-        (["0000:00:05.0"], "0000:00:05.0 is that of disk vda too; take the address out"),
-        (["0001:09:00.0"], "0001:09:00.0 is in a PCI domain that no guest has; take the address"),
-    ],
-)
-def test_an_address_that_cannot_stay_is_refused(kept: list[str], message: str) -> None:
-    topology = replace(Q35, taken={address("0000:00:05.0"): "disk vda"})
-    devices = [device(f"0000:{0x86 + n:02x}:00.0", at=at) for n, at in enumerate(kept)]
-    with pytest.raises(
-        InputError, match=rf"^0000:8.:00.0 \(ua-pci-0000-8.-00-0\): its guest address {message}"
-    ):
-        plan(devices, topology)
 
 
 def test_root_ports_are_refused_where_there_are_none() -> None:

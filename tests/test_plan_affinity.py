@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from test_plan_topology import PORT, Q35, address, device, function, places, plan
+from nodeplans import PORT, Q35, address, device, function, places, plan
 
 from launcher_hook.errors import PlanError
 from launcher_hook.model import GuestController

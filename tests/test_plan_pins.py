@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_plan import I440FX, Q35, S390X, VIRT, address, device, guest, plan
+from slotplans import I440FX, Q35, S390X, VIRT, address, device, guest, plan
 
 from launcher_hook.errors import InputError, PlanError
 from launcher_hook.model import GuestController

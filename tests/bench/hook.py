@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cases import CASES, SHARED_DOMAINS
 from cgroup import limited
-from launcher import Sidecar, ask_define, running_sidecar
+from launcher import ask_define, running_sidecar
 from nodes import hgx
 from processmemory import peak_bytes, resident_bytes
+from repeating import repeating
 from topology_trials import two_cells
 
 POD_BYTES, POD_CPUS = 64_000_000, 0.2
@@ -154,28 +154,11 @@ def under_quota(eight: tuple[bytes, bytes]) -> None:
     with (
         limited(POD_BYTES, POD_CPUS) as limits,
         running_sidecar(*NO_SYSFS, prefix=limits.prefix) as sidecar,
-        calls_running(sidecar, eight),
+        repeating(lambda: sidecar.define(*eight)),
     ):
         times = timed(sidecar.info, int(100 * ROUNDS) or 10)
     slowest = max(times) / 1000 if limits.directories else None
     show("Info under 200m, slowest of 100 with calls running", slowest, "s", "0.5", "0.1")
-
-
-@contextmanager
-def calls_running(sidecar: Sidecar, eight: tuple[bytes, bytes]) -> Iterator[None]:
-    ended = threading.Event()
-
-    def call() -> None:
-        while not ended.is_set():
-            sidecar.define(*eight)
-
-    thread = threading.Thread(target=call)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def timed(call: Callable[[], object], count: int) -> list[float]:

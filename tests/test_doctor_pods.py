@@ -64,7 +64,7 @@ def test_too_little_memory_is_an_error_and_too_little_cpu_a_warning(
 def test_a_hook_that_was_killed_for_its_memory_is_an_error() -> None:
     (finding,) = bad(pod(out_of_memory=True, restarts=3))
     assert finding.severity == "error"
-    assert "it was killed for its memory, of which it may have 64M" in finding.what
+    assert "it was killed for its memory, with 64M memory and 200m cpu" in finding.what
     assert "{memory: 96M}" in finding.fix
 
 

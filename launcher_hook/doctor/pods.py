@@ -59,7 +59,7 @@ def check_pod(pod: LauncherPod, wanted: Counter[str], nodes_known: bool) -> Iter
             yield fail(
                 "sidecar limits",
                 where,
-                f"it was killed for its memory, of which it may have {_spell(hook.limits)}",
+                f"it was killed for its memory, with {_spell(hook.limits)}",
                 _raise_limits("memory", "96M"),
             )
         elif hook.restarts:

@@ -1,4 +1,4 @@
-"""Any bytes as what `kubectl get -o yaml` prints, which an administrator gives to `doctor`.
+"""Any bytes as what an administrator gives to `doctor`: what `kubectl get -o yaml` prints, a node.
 
 A VM's owner writes much of it: names, annotations, a sidecar's arguments.
 """
@@ -7,6 +7,7 @@ import json
 import shlex
 from dataclasses import replace
 
+from fuzz import doctornode
 from fuzz.domain import check_refusal
 from fuzz.target import CASES, REPOSITORY, Target
 
@@ -67,6 +68,9 @@ def _read(kind: bytes, content: bytes) -> Facts:
         case b"n":
             nodes = find_objects(content, "file", ("Node",), "kubectl")
             return replace(IN_ORDER, nodes=tuple(parse_cluster_node(n, "file") for n in nodes))
+        case b"s":
+            node = doctornode.read(content)
+            return replace(IN_ORDER, node=node, selection=doctornode.SELECTION)
         case b"p":
             pods = find_objects(content, "file", ("Pod",), "kubectl")
             return replace(IN_ORDER, pods=tuple(parse_pod(pod, "file") for pod in pods))
@@ -114,10 +118,11 @@ def seeds() -> list[bytes]:
         *(b"v" + content for content in (_manifest("vm.yaml"), _manifest("vmi.yaml"), *vmis)),
         b"n" + NODES,
         b"p" + POD,
+        *(b"s" + node for node in doctornode.seeds()),
     ]
 
 
-WORDS = [
+WORDS = doctornode.WORDS + [
     word.encode()
     for word in (
         "hooks.kubevirt.io/hookSidecars: '[{}]'",

@@ -119,7 +119,7 @@ def check(data: bytes) -> None:
         functions = host.functions({0x10DE})
         again = parse_snapshot(print_snapshot(host, nodes), "snapshot")
         assert [f for f in again.functions() if f in functions] == list(functions)
-        node = Node(host, open_nodes(host, Path("/nonexistent")), SELECTION, lambda *_: None)
+        node = Node(host, open_nodes(host, None), SELECTION, lambda *_: None)
         for device in node.take_inventory(every=True).devices():
             node.present(device)
         inputs = replace(INPUTS, host=host)

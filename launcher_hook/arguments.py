@@ -168,9 +168,10 @@ def _add_plan(commands: _Commands) -> None:
         "--output",
         choices=("table", "tree", "json", "svg", "dot"),
         default="table",
-        help="table: a line a device; tree: the node's PCI tree and the guest's, beside each other "
-        "where COLUMNS allows; json: everything, with the distance of every two devices; svg: both "
-        "trees and the distances as a picture; dot: both trees for Graphviz (default: table)",
+        help="table: a line a device, more on a narrow terminal; tree: the node's PCI tree and the "
+        "guest's, beside each other where COLUMNS allows; json: everything, with the distance of "
+        "every two devices; svg: both trees and the distances as a picture; dot: both trees for "
+        "Graphviz (default: table)",
     )
     add_pci_ids(parser)
 

@@ -26,6 +26,9 @@ def print_plan(form: str, decision: Decision, names: PciNames) -> str:
 
             return print_svg(decision, names)
         case _:
+            from shutil import get_terminal_size
+
             from launcher_hook.report.table import print_table
 
-            return print_table(decision, names)
+            # Into a pipe a line a device, for grep, unless COLUMNS says otherwise.
+            return print_table(decision, names, get_terminal_size((0, 0)).columns)

@@ -2,11 +2,16 @@
 
 import threading
 import time
+from pathlib import Path
 
+import pytest
 from apart import at
 from e2e.agent import Schedule
+from e2e.boot import QemuDiedError, QemuFailedError, TooSlowError, boot
 from e2e.cases import CASES, Boot, Case, judge
+from e2e.machine import Image
 from e2e.report import Report
+from e2e.run import EXIT_CANNOT, EXIT_TOO_SLOW, run_again
 from e2e.vm import (
     GuestFunction,
     parse_info_pci,
@@ -142,3 +147,52 @@ def test_cases_have_names_of_their_own_and_every_boot_is_watched_to_its_end() ->
     for case in CASES:
         if isinstance(case, Boot):
             assert {"allocated", "passes", "drivers after"} <= case.expect.keys()
+
+
+@pytest.mark.parametrize(
+    ("ending", "error", "words"),
+    [
+        ("kill -ABRT $$", QemuDiedError, "SIGABRT: Assertion failed"),
+        ("exit 1", QemuFailedError, "Assertion failed"),
+    ],
+)
+def test_an_emulator_that_died_is_told_from_one_that_would_not_run(
+    ending: str,
+    error: type[Exception],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    qemu = tmp_path / "qemu-system-x86_64"
+    qemu.write_text(f"#!/bin/sh\necho Assertion failed\n{ending}\n")
+    qemu.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(error, match=f"^{words}$"):
+        list(boot(Image(tmp_path), tmp_path / "level1.cpio", tmp_path, limit_s=60))
+
+
+@pytest.mark.parametrize(
+    ("endings", "status"),
+    [
+        ([0], 0),
+        ([1], 1),
+        ([QemuDiedError("SIGABRT"), 0], 0),
+        ([TooSlowError(), 1], 1),
+        ([TooSlowError(), QemuDiedError("SIGABRT")], EXIT_CANNOT),
+        ([QemuDiedError("SIGABRT"), TooSlowError()], EXIT_TOO_SLOW),
+        ([QemuFailedError("no such machine")], EXIT_CANNOT),
+    ],
+)
+def test_a_run_that_found_nothing_out_is_made_again_once_and_a_wrong_one_never(
+    endings: list[int | Exception], status: int
+) -> None:
+    left = list(endings)
+
+    def run() -> int:
+        ending = left.pop(0)
+        if isinstance(ending, Exception):
+            raise ending
+        return ending
+
+    assert run_again(run, 2) == status
+    assert not left

@@ -6,13 +6,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from e2e.boot import QemuFailedError, TooSlowError, boot
+from e2e.boot import QemuDiedError, QemuFailedError, TooSlowError, boot
 from e2e.machine import CannotBuildError, build_image
 from e2e.project import REPOSITORY, put_project
 from e2e.report import Report, read_events
@@ -43,15 +43,25 @@ def main() -> int:
     lock = _take_cache()
     if lock is None:
         return _cannot("another make e2e is running in this clone; wait for its end")
-    tries = 2 if arguments.retry else 1
+    return run_again(
+        lambda: _run(arguments.only, expect, arguments.archive), 2 if arguments.retry else 1
+    )
+
+
+def run_again(run: Callable[[], int], tries: int) -> int:
+    """Run it, and again where nothing was found out: there was no time, or the emulator died."""
+    status = 0
     for number in range(1, tries + 1):
         try:
-            return _run(arguments.only, expect, arguments.archive)
+            return run()
         except TooSlowError:
-            print(f"e2e: level 1 did not end within {LIMIT_S} s, try {number} of {tries}")
+            why, status = f"level 1 did not end within {LIMIT_S} s", EXIT_TOO_SLOW
+        except QemuDiedError as error:
+            why, status = f"QEMU itself died: {error}", EXIT_CANNOT
         except (CannotBuildError, QemuFailedError) as error:
             return _cannot(str(error))
-    return EXIT_TOO_SLOW
+        print(f"e2e: {why}; try {number} of {tries}", file=sys.stderr, flush=True)
+    return status
 
 
 def _take_cache() -> TextIO | None:
@@ -73,7 +83,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--archive", metavar="ADDRESS", help="a Debian archive, where this machine is no Debian"
     )
-    parser.add_argument("--retry", action="store_true", help="once more if the time is up")
+    parser.add_argument(
+        "--retry", action="store_true", help="once more if the time is up, or QEMU itself dies"
+    )
     parser.add_argument(
         "--events", type=Path, metavar="FILE", help="judge what an earlier run observed"
     )

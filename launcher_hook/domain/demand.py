@@ -15,6 +15,7 @@ from lxml import etree
 from lxml.builder import E
 
 from launcher_hook.domain.address import parse_number
+from launcher_hook.domain.document import first_child
 from launcher_hook.model import Machine
 
 
@@ -86,10 +87,10 @@ _SLOTS_A_BRIDGE = 31
 _MOST_DISKS = 18_278  # sdzzz
 _MOST_CONTROLLERS = 256  # of a kind that we count; libvirt would refuse so many
 _CONVENTIONAL_BUSES = ("pci-bridge", "pcie-to-pci-bridge", "dmi-to-pci-bridge")
-_TURNS = (
+_TURNS = {tag: turn for turn, tag in enumerate((
     "filesystem", "interface", "sound", "controller", "disk", "hostdev", "memballoon", "rng",
     "watchdog", "video", "shmem", "input", "serial", "iommu", "vsock", "memory",
-)  # fmt: skip
+))}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def _turn(device: etree._Element) -> int:
     """When libvirt looks at a device (qemuDomainAssignDevicePCISlots)."""
     if device.tag == "controller" and device.get("type") == "pci":
         return -1
-    return _TURNS.index(device.tag) if device.tag in _TURNS else len(_TURNS)
+    return _TURNS.get(str(device.tag), len(_TURNS))
 
 
 def _missing_bridges(devices: etree._Element, controllers: list[etree._Element]) -> int:
@@ -294,7 +295,7 @@ def _serial_controllers(devices: etree._Element) -> int:
 
 def _controllers(devices: list[etree._Element]) -> Iterator[int]:
     for device in devices:
-        for address in device.iterfind("address"):
+        for address in device.iterchildren("address"):
             if address.get("controller") is not None:
                 yield _number(address.get("controller", "")) + 1
 
@@ -309,7 +310,7 @@ def _disk_number(name: str) -> int:
 
 def _address(device: etree._Element) -> str:
     """The type of its address; "" where it has none, or the zeros that libvirt takes for none."""
-    for address in device.iterfind("address"):
+    for address in device.iterchildren("address"):
         kind = address.get("type", "pci")
         parts = (address.get(part, "0") for part in ("domain", "bus", "slot", "function"))
         if kind != "pci" or any(map(_number, parts)):
@@ -338,5 +339,5 @@ def _number(text: str) -> int:
 def _text(device: etree._Element, path: str) -> str:
     """The attribute at ``@name`` or ``child/@name``; "" where there is none."""
     child, _, name = path.rpartition("@")
-    element = device.find(child[:-1]) if child else device
+    element = first_child(device, child[:-1]) if child else device
     return "" if element is None else element.get(name, "")

@@ -8,7 +8,7 @@ from itertools import count
 
 from launcher_hook.domain.address import parse_number, read_address, read_guest_address
 from launcher_hook.domain.demand import Demand, read_demand
-from launcher_hook.domain.document import Element
+from launcher_hook.domain.document import Element, first_child
 from launcher_hook.domain.numa import read_numa
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.mdev import parse_mdev_uuid
@@ -106,7 +106,7 @@ def guest_address(device: Element, place: str) -> PciAddress | None:
     Raises:
         InputError: It cannot be read.
     """
-    addresses = device.findall("./address")
+    addresses = list(device.iterchildren("address"))
     if len(addresses) > 1:
         raise InputError(place, "it has more than one <address>", "keep the one that counts")
     return read_guest_address(addresses[0], f"{place}/address") if addresses else None
@@ -198,7 +198,7 @@ def _read_controller(device: Element, address: PciAddress | None, place: str) ->
         raise InputError(
             f"{place}/@index", f"{index} is more than {MAX_BUS}", "number it from 0 to 255"
         )
-    target = device.find("./target")
+    target = first_child(device, "target")
     if target is None:
         return GuestController(index, device.get("model", ""), address)
     model = device.get("model", "")
@@ -243,7 +243,7 @@ def read_machine(root: Element) -> tuple[Machine, str]:
 
 def name_of(device: Element) -> str:
     """Name a device for a message: tag, and what tells it from its like."""
-    target = device.find("./target")
+    target = first_child(device, "target")
     detail = (
         alias_of(device)
         or (target.get("dev") if target is not None else None)
@@ -254,7 +254,7 @@ def name_of(device: Element) -> str:
 
 def alias_of(device: Element) -> str | None:
     """The alias of a device; None where it has none."""
-    alias = device.find("./alias")
+    alias = first_child(device, "alias")
     return None if alias is None else alias.get("name")
 
 

@@ -20,6 +20,7 @@ from launcher_hook.schema.sets import FragmentName, SchemaSet
 
 # libxml2 takes a second for 40,000 foreign elements, and four times that for twice as many.
 _MOST_ELEMENTS = 10_000
+_IS_LARGE = etree.XPath(f"count(//*) > {_MOST_ELEMENTS}")
 
 # What libvirt refuses; the rest of the rules are about what it lets pass and the guest does not.
 _REFUSED_BY_LIBVIRT = (
@@ -59,7 +60,7 @@ def look_before(root: Element, schemas: SchemaSet, *, explain: bool = False) -> 
         schemas: What to check against.
         explain: Whether to name what is wrong before us: tens of milliseconds.
     """
-    checked = not root.xpath(f"count(//*) > {_MOST_ELEMENTS}")
+    checked = not _IS_LARGE(root)
     valid = checked and schemas.document_valid(root)
     faults = schemas.document_faults(root) if explain and checked and not valid else ()
     broken = Counter((finding.rule, finding.what) for finding in rule_findings(root))

@@ -77,7 +77,7 @@ def read_guest(root: Element) -> Guest:
 
 def _read_seats(devices: tuple[Element, ...]) -> Iterator[Seat]:
     for device in devices:
-        for element in device.iterfind("address"):
+        for element in device.iterchildren("address"):
             with suppress(InputError):
                 address = read_guest_address(element, "")
                 if address is not None:

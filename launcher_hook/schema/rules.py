@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from launcher_hook.assign import is_user_alias
 from launcher_hook.domain.address import read_address
+from launcher_hook.domain.document import first_child
 from launcher_hook.domain.inspect import name_of, passed_function_of
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.model import PORT_MODELS, Machine
@@ -169,7 +170,7 @@ def _multifunction_off(guest: Guest) -> Iterator[Finding]:
 
 def _hostdev_alias(guest: Guest) -> Iterator[Finding]:
     for hostdev in guest.hostdevs():
-        alias = hostdev.find("alias")
+        alias = first_child(hostdev, "alias")
         if alias is None or not alias.get("name"):
             what = "the hostdev has no alias, which crashes virt-launcher"
             fix = "add <alias name='ua-...'/>"
@@ -181,7 +182,9 @@ def _hostdev_alias(guest: Guest) -> Iterator[Finding]:
 
 
 def _alias_twice(guest: Guest) -> Iterator[Finding]:
-    aliases = [(device, alias) for device in guest.devices for alias in device.iterfind("alias")]
+    aliases = [
+        (device, alias) for device in guest.devices for alias in device.iterchildren("alias")
+    ]
     named = ((alias.get("name"), (device, alias)) for device, alias in aliases)
     for pairs in _twice((name, pair) for name, pair in named if name):
         alias = pairs[1][1]

@@ -1,7 +1,7 @@
 """Asks a libvirt at hand whether it would take a domain. The only module that imports libvirt.
 
 The domain is defined under a name and a UUID of its own and forgotten again, so that no domain of
-that libvirt is touched, not even the one that it describes.
+that libvirt is touched, not even the one that it describes, nor that one's files.
 """
 
 import uuid
@@ -77,7 +77,11 @@ class LibvirtCheck:
             domain = self._connection.defineXMLFlags(print_domain(tree, b"").decode(), flags)
         except self._libvirt.libvirtError as error:
             return _message(error)
-        domain.undefineFlags(self._libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        # The copy still names the VM's own files: without these words libvirt refuses to forget a
+        # domain with UEFI variables, or takes them along.
+        keep = self._libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        keep |= getattr(self._libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)  # since 8.9
+        domain.undefineFlags(keep)
         return None
 
     def check_rendered(self, before: bytes, after: bytes) -> None:

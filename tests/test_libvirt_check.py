@@ -48,6 +48,33 @@ def test_a_rendered_domain_is_taken_and_nothing_stays_behind(
 
 
 @needs_package
+@pytest.mark.parametrize("command", ["validate", "render"])
+def test_the_uefi_variables_of_the_vm_stay(
+    command: str, libvirt: LibvirtDriver, tmp_path: Path
+) -> None:
+    """libvirt can forget a domain and its variables together."""
+    variables, code, domain = (tmp_path / name for name in ("VARS.fd", "CODE.fd", "vm.xml"))
+    variables.write_bytes(b"boot entries of a VM")
+    code.touch()
+    domain.write_bytes(
+        for_this_machine(
+            f"""<domain type='kvm'><name>vm</name><memory>524288</memory>
+            <os><type arch='x86_64' machine='q35'>hvm</type>
+            <loader readonly='yes' type='pflash'>{code}</loader><nvram>{variables}</nvram></os>
+            <features><acpi/></features><devices/></domain>""".encode()
+        )
+    )
+    if command == "validate":
+        done = run("validate", domain, "--libvirt", libvirt.uri)
+    else:
+        done = run("render", "--domain", domain, "--env", "PCI_RESOURCE_X=0000:86:00.0",
+                   "--check-with", libvirt.uri)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert variables.read_bytes() == b"boot entries of a VM"
+    assert libvirt.names() == []
+
+
+@needs_package
 def test_a_domain_that_libvirt_refuses_without_us_is_an_input_error(
     libvirt: LibvirtDriver, domain: Path
 ) -> None:

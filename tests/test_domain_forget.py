@@ -63,6 +63,19 @@ def test_a_layout_that_a_devices_address_keeps_from_it_is_had_anew(
     assert rendered(replace(inputs, domain_xml=forget_places(running))) == wanted
 
 
+def test_spare_ports_for_hotplug_which_come_later_than_ours_are_forgotten(tmp_path: Path) -> None:
+    inputs = read_case("readme", tmp_path)
+    inputs = replace(inputs, domain_xml=forget_places(inputs.domain_xml))
+    spare = b"".join(
+        b'<controller type="pci" index="%d" model="pcie-root-port">'
+        b'<address type="pci" bus="0x00" slot="0x03" function="0x%d"/></controller>' % (26 + n, n)
+        for n in range(6)
+    )
+    running = rendered(inputs).replace(b"</devices>", spare + b"</devices>")
+    anew = replace(inputs, domain_xml=forget_places(running))
+    assert planned(anew) == planned(inputs)
+
+
 def test_what_is_not_on_a_passed_through_devices_behalf_stays() -> None:
     port = b'<controller type="pci" index="%d" model="pcie-root-port"/>'
     nic = b'<interface type="user"><address type="pci" bus="0x02"/></interface>'

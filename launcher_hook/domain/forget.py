@@ -41,6 +41,10 @@ def forget_places(
             for element in hostdev.findall("./address"):
                 take_out(element)
     carriers, on_bus = _carriers(root), _on_buses(root)
+    if emptied:  # the spare ports for hotplug come later than ours, and so above them
+        lowest = min(emptied)
+        ports = (i for i, c in carriers.items() if c.get("model") == "pcie-root-port")
+        emptied += [index for index in ports if index > lowest]
     while emptied:
         bus = emptied.pop()
         if bus not in carriers or on_bus[bus]:

@@ -1,6 +1,6 @@
 """Which other functions must come along with an allocated one, and whether its group can work.
 
-Pure. VFIO gives out whole IOMMU groups, and only viable ones: ``sysfs.keeps_group_viable`` has the
+Pure. VFIO gives out whole IOMMU groups, and only viable ones: ``vfio.keeps_group_viable`` has the
 rule and its source. kubelet's device plugin put the group's node into the pod, so the members that
 the guest can use are the guest's to have.
 """
@@ -31,29 +31,26 @@ def add_companions(
     vGPU's VF keeps its driver. Nothing is added where nothing is known.
 
     Returns:
-        The assignments in their order, each slot's companions behind its last one.
+        The assignments in their order, companions behind the last one of their slot and group.
     """
     assignments = [_with_facts(assignment, facts, settings) for assignment in assignments]
     if settings.companions == "ignore":
         return tuple(assignments)
     assigned = {assignment.host_address for assignment in assignments}
-    last_of_slot = {
-        assignment.host_address.slot_key: assignment
-        for assignment in assignments
-        if assignment.host_address is not None
-    }
+    # By slot and group: a slot may be in several groups, and each has its own.
+    last = {_neighbourhood(a.host_address, facts): a for a in assignments}
     result = []
     for assignment in assignments:
         result.append(assignment)
-        address = assignment.host_address
-        if address is None or last_of_slot[address.slot_key] is not assignment:
+        place = _neighbourhood(assignment.host_address, facts)
+        if place is None or last[place] is not assignment:
             continue
-        for function in _companions(address, facts):
+        for function in _functions_of(place, facts):
             if function.address not in assigned:
                 companion = Assignment(
                     source=function.address,
                     alias=aliases.give_for(function.address),
-                    why=f"companion of {address}, IOMMU group {function.iommu_group}",
+                    why=f"companion of {assignment.source}, IOMMU group {function.iommu_group}",
                     is_companion=True,
                 )
                 result.append(_with_facts(companion, facts, settings))
@@ -84,19 +81,29 @@ def _managed(assignment: Assignment, settings: Settings) -> Literal["yes", "no"]
     return "no" if settings.managed == "keep" and kept == "no" else "yes"
 
 
-def _companions(address: PciAddress, facts: HostFacts) -> Iterator[HostFunction]:
-    main = facts.functions.get(address)
-    if main is None or main.iommu_group is None or main.physical_function is not None:
-        return
-    for other in sorted(facts.functions.values(), key=lambda function: function.address):
+_Neighbourhood = tuple[tuple[int, int, int], int]
+"""A slot, and an IOMMU group in it."""
+
+
+def _neighbourhood(address: PciAddress | None, facts: HostFacts) -> _Neighbourhood | None:
+    """Where the companions of an assigned function are; None where it has none, as a VF."""
+    function = facts.functions.get(address) if address is not None else None
+    if function is None or function.iommu_group is None or function.physical_function is not None:
+        return None
+    return function.address.slot_key, function.iommu_group
+
+
+def _functions_of(place: _Neighbourhood, facts: HostFacts) -> Iterator[HostFunction]:
+    slot, group = place
+    for function in sorted(facts.functions.values(), key=lambda function: function.address):
         if (
-            other.address.slot_key == address.slot_key
-            and other.iommu_group == main.iommu_group
-            and other.physical_function is None
-            and is_bound_to_vfio(other)
-            and not is_bridge(other)
+            function.address.slot_key == slot
+            and function.iommu_group == group
+            and function.physical_function is None
+            and is_bound_to_vfio(function)
+            and not is_bridge(function)
         ):
-            yield other
+            yield function
 
 
 def check_host(assignments: Sequence[Assignment], facts: HostFacts) -> None:

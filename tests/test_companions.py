@@ -53,6 +53,22 @@ def test_vfio_bound_functions_of_slot_and_group_come_along() -> None:
     ]
 
 
+def test_each_group_of_a_slot_has_its_own_and_a_vf_takes_none_from_its_neighbours() -> None:
+    ucsi, vf = GPU.with_function(3), GPU.with_function(4)
+    known = facts(
+        function(GPU),
+        function(AUDIO),
+        function(USB, iommu_group=43),
+        function(ucsi, iommu_group=43),
+        function(vf, physical_function=GPU),
+    )
+    given = [assigned(GPU), assigned(USB), assigned(vf)]
+    result = add_companions(given, known, Settings(), AliasBook([]))
+    assert [str(a.source) for a in result] == [
+        "0000:86:00.0", "0000:86:00.1", "0000:86:00.2", "0000:86:00.3", "0000:86:00.4",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "other",
     [

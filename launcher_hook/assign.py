@@ -106,7 +106,7 @@ def assign_devices(
             left; or two hostdevs have one source, or one alias.
     """
     by_source = _by_source(present)
-    requests = [r for r in requests if f"{_USB_ALIAS_PREFIX}{r.name}" not in usb]
+    requests = [r for r in requests if not _is_usb(r, usb)]
     claims = _claims(requests, present)
     taken = {*attached, *(claim.source for claim in claims.values())}
     nameless_usb = list(usb).count(None)
@@ -154,6 +154,11 @@ def _by_source(present: Sequence[PresentHostdev]) -> dict[HostSource, PresentHos
                 "give each its own: libvirt refuses two devices of one alias",
             )
     return by_source
+
+
+def _is_usb(request: DeviceRequest, usb: Sequence[str | None]) -> bool:
+    """Whether a USB hostdev has this request's name; a GPU may have the same one."""
+    return request.kind == "hostdevice" and f"{_USB_ALIAS_PREFIX}{request.name}" in usb
 
 
 def _may_be_usb(request: DeviceRequest, allocations: Mapping[str, Allocation]) -> bool:

@@ -265,6 +265,11 @@ def test_two_hostdevs_with_one_source_are_refused() -> None:
         assign(present=[hostdev(A, "ua-a"), hostdev(A, "ua-b")])
 
 
+def test_a_gpu_of_the_name_of_a_usb_device_is_still_ours() -> None:
+    (assigned,) = assign([gpu("a", "x/A")], {"PCI_RESOURCE_X_A": str(A)}, usb=["ua-usb-host-a"])
+    assert (assigned.name, assigned.alias) == ("a", "ua-gpu-a")
+
+
 def test_a_request_that_a_usb_hostdev_backs_is_none_of_ours() -> None:
     request = DeviceRequest("hostdevice", "stick", "kubevirt.io/storage", "hostDevices[0]")
     assert assign([request], usb=["ua-usb-host-stick"]) == ()

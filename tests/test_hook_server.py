@@ -200,6 +200,16 @@ def test_a_migration_target_gets_its_domain_back_whatever_variables_there_are() 
         assert sidecar.define(BARE, MOVING) == BARE
 
 
+def test_no_fault_in_a_configuration_keeps_a_running_vm_from_its_new_node(
+    sidecar: Sidecar,
+) -> None:
+    bad = b'"metadata": {"annotations": {"passthrough.launcher-hook.io/config": "layout: x"}, '
+    here, moving = (vmi.replace(b'"metadata": {', bad, 1) for vmi in (VMI, MOVING))
+    with pytest.raises(grpc.RpcError, match="layout"):
+        sidecar.define(DOMAIN, here)
+    assert sidecar.define(BARE, moving) == BARE
+
+
 def test_passthrough_gives_the_input_back_and_says_so_in_the_log() -> None:
     with running_sidecar(*NO_SYSFS, "--on-error", "passthrough") as running:
         assert running.define(b"<network/>", VMI) == b"<network/>"

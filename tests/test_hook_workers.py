@@ -41,13 +41,14 @@ def test_a_call_that_fails_says_so_and_the_next_one_is_answered() -> None:
     assert workers.submit(divmod, 7, 2).result(WAIT_S) == (3, 1)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 def test_without_a_new_thread_to_be_had_the_old_one_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container's limit of processes counts threads."""
 
     def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error
 
     workers = OneCallThreads(1)
     monkeypatch.setattr(threading.Thread, "start", refuse)

@@ -95,10 +95,11 @@ class DomainHook:
             raise
 
     def _define(self, domain_xml: bytes, vmi: Vmi, context: str, start: float) -> bytes:
-        inputs = self._inputs(domain_xml, vmi)
-        if context == MIGRATION_TARGET or awaits_migration(inputs):
+        # First of all: no fault in a configuration may keep a running VM from leaving its node.
+        if context == MIGRATION_TARGET or awaits_migration(Inputs(domain_xml, vmi=vmi)):
             log.info("migration target, nothing to do", extra=_of(vmi, start))
-            return inputs.domain_xml
+            return domain_xml
+        inputs = self._inputs(domain_xml, vmi)
         rendered = render_domain(inputs, self._schemas)
         if len(rendered.xml) > MOST_REPLY_BYTES:
             raise InputError(
@@ -120,7 +121,6 @@ class DomainHook:
         options = self._options
         return Inputs(
             domain_xml=domain_xml,
-            where="domain XML",
             vmi=vmi,
             allocations=parse_allocations(merge_environments((self._environ(), options.variables))),
             host=open_host(options.sysfs),

@@ -23,7 +23,8 @@ GRACE_S = 1.5
 """For a call under way at the end: the pod is gone two seconds after it was told."""
 
 _WORKERS = 2
-"""A launcher makes one call at a time; the other thread has an answer for who asks meanwhile."""
+"""A launcher makes one call at a time; the other thread has an answer for who asks meanwhile.
+(Domains are done one after the other: with two of them in work, Info waits too.)"""
 
 # A domain and a VMI as large as are taken, and what a message has besides.
 _MOST_REQUEST_BYTES = MAX_DOMAIN_BYTES + MAX_VMI_BYTES + 64 * 1024

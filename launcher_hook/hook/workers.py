@@ -18,8 +18,8 @@ class OneCallThreads(Executor):
     waits for it; within a call it took a tenth of its time.
 
     Args:
-        count: How many wait, and so how many calls run at once. All are there from the start: each
-            that comes later makes the process grow.
+        count: How many wait, and so how many calls are in work at once. All are there from the
+            start: each that comes later makes the process grow.
     """
 
     def __init__(self, count: int) -> None:
@@ -48,6 +48,6 @@ class OneCallThreads(Executor):
             self._calls.get()()
             try:
                 self._start_one()
-            except RuntimeError:  # the container has no thread left: this one goes on
+            except Exception:  # no thread or memory for another: this one goes on
                 continue
             return

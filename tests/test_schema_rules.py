@@ -72,10 +72,6 @@ BAD = {
         (port(1, "pcie-switch-downstream-port"), hostdev(at("1", "0x1f"))),
     ),
     "function-1-alone": ("no-function-zero", (PORT_1, hostdev(at("1", function="0x1")))),
-    "multifunction-not-said": (
-        "multifunction-off",
-        (PORT_1, hostdev(at("1")), hostdev(at("1", function="1"), "ua-b", "0xaf")),
-    ),
     "multifunction-said-off": (
         "multifunction-off",
         (
@@ -120,6 +116,11 @@ GOOD = {
     "functions-of-one-slot": (
         PORT_1,
         hostdev(at("1", more="multifunction='on'")),
+        hostdev(at("1", function="1"), "ua-b", "0xaf"),
+    ),
+    "functions-of-one-slot-without-multifunction": (
+        PORT_1,
+        hostdev(at("1")),
         hostdev(at("1", function="1"), "ua-b", "0xaf"),
     ),
     "libvirts-root-ports-without-multifunction": (

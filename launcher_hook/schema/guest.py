@@ -22,9 +22,9 @@ class Seat:
     address: PciAddress
 
     @property
-    def multifunction(self) -> bool:
-        """Whether the XML says that the slot has more functions."""
-        return self.element.get("multifunction") == "on"
+    def multifunction(self) -> str | None:
+        """What the XML says of it: ``on``, ``off`` or nothing."""
+        return self.element.get("multifunction")
 
 
 @dataclass(frozen=True, slots=True)

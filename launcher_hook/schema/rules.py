@@ -1,7 +1,8 @@
 """What RELAX NG cannot say: rules over the whole domain.
 
 libvirt refuses some of what these rules find (double use), silently drops some (an alias with a
-dot), and lets some pass that the guest then never sees (function 1 of a slot without function 0).
+dot), and lets some pass that QEMU refuses (a slot's second function beside multifunction='off') or
+the guest never sees (function 1 of a slot without function 0).
 """
 
 from collections import defaultdict
@@ -155,17 +156,16 @@ def _no_function_zero(guest: Guest) -> Iterator[Finding]:
 
 
 def _multifunction_off(guest: Guest) -> Iterator[Finding]:
+    """Where it is not said libvirt completes it (virDomainPCIAddressSetAllMulti)."""
     for seats in guest.slots.values():
-        owners = [seat.device for seat in seats]
-        if not any(owner.tag == "hostdev" for owner in owners):
-            continue  # libvirt completes it for its own controllers
         if all(seat.address.function == 0 for seat in seats):
             continue
-        hiding = [s for s in seats if s.address.function == 0 and not s.multifunction]
-        if hiding:
-            what = f"function 0 at guest address {hiding[0].address} hides the slot's others"
-            fix = "write multifunction='on' in it"
-            yield _finding("multifunction-off", hiding[0].element, what, fix, *owners)
+        alone = [s for s in seats if s.address.function == 0 and s.multifunction == "off"]
+        if alone:
+            what = f"guest address {alone[0].address} says that it is its slot's only function"
+            fix = "write multifunction='on' in it: QEMU starts no guest that has others there"
+            owners = (seat.device for seat in seats)
+            yield _finding("multifunction-off", alone[0].element, what, fix, *owners)
 
 
 def _hostdev_alias(guest: Guest) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ pkg/virt-launcher/virtwrap/device/hostdevice). What it has decided stands in the
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from launcher_hook.env import MDEV_PREFIX, PCI_PREFIX, variable_of
@@ -110,6 +111,9 @@ def assign_devices(
     claims = _claims(requests, present)
     taken = {*attached, *(claim.source for claim in claims.values())}
     nameless_usb = list(usb).count(None)
+    # virt-launcher gives the first vGPU a screen where the VMI says nothing of any: a second would
+    # be too many, QEMU has one ramfb (kubevirt device/hostdevice, CreateMDEVHostDevices).
+    screen_is_due = all(r.kind != "gpu" or r.display is None for r in requests)
     assignments = []
     for request in requests:
         claim = claims.get(request.path)
@@ -123,7 +127,12 @@ def assign_devices(
             claim = by_source.get(source)
         else:
             source = claim.source
-        assignments.append(_assignment(request, source, claim, variable, aliases))
+        assignment = _assignment(request, source, claim, variable, aliases)
+        if screen_is_due and request.kind == "gpu" and isinstance(source, str):
+            screen_is_due = False
+            if claim is None:
+                assignment = replace(assignment, display="on", ramfb="on")
+        assignments.append(assignment)
     for hostdev in present:
         if hostdev.source not in taken:
             taken.add(hostdev.source)
@@ -283,6 +292,7 @@ def _assignment(
 ) -> Assignment:
     wanted = f"{request.kind}-{request.name}"
     alias = aliases.give(wanted) if present is None else aliases.keep(present, wanted)
+    display, ramfb = _asked_display(request, present)
     return Assignment(
         source=source,
         alias=alias,
@@ -291,20 +301,20 @@ def _assignment(
         present=present,
         own_slot=isinstance(source, str),
         keep_driver=_is_vgpu_function(present),
-        display=_default_display(request, request.display, present),
-        ramfb=_default_display(request, request.ramfb, present),
+        display=display,
+        ramfb=ramfb,
     )
 
 
-def _default_display(
-    request: DeviceRequest, asked: bool | None, present: PresentHostdev | None
-) -> Literal["on", "off"] | None:
-    """What virt-launcher writes for a vGPU: on, unless the VMI says otherwise."""
-    if request.kind != "gpu" or present is not None:
-        return None
-    if asked is None:
-        return "on" if request.display is None else None
-    return "on" if asked and request.display is not False else "off"
+def _asked_display(
+    request: DeviceRequest, present: PresentHostdev | None
+) -> tuple[Literal["on", "off"] | None, Literal["on", "off"] | None]:
+    """Screen and boot framebuffer that the VMI says, where the launcher has not written it."""
+    if request.kind != "gpu" or present is not None or request.display is None:
+        return None, None
+    if not request.display:
+        return "off", None
+    return "on", "off" if request.ramfb is False else "on"
 
 
 def _is_vgpu_function(present: PresentHostdev | None) -> bool:

@@ -123,7 +123,7 @@ def _of_companions(
             beside = (
                 other.host_address is not None and other.host_address.slot_key == address.slot_key
             )
-            if other.is_companion and beside and own.driver_iommufd is None:
+            if other.name is None and beside and own.driver_iommufd is None:
                 more[other.alias] = replace(own, driver_iommufd=options.driver_iommufd)
     return more
 

@@ -294,17 +294,19 @@ def _request(
     if alias in seen:
         raise InputError(where, f"the name {shorten(name)} is that of {seen[alias]}", "rename one")
     seen[alias] = path
-    display = _mapping(_mapping(entry, "virtualGPUOptions", where), "display", where)
+    vgpu = _mapping(entry, "virtualGPUOptions", where)
     return DeviceRequest(
         kind=kind,
         name=name,
         resource=resource,
         path=path,
-        display=_enabled(display),
-        ramfb=_enabled(_mapping(display, "ramFB", where)),
+        display=_enabled(vgpu, "display", where),
+        ramfb=_enabled(_mapping(vgpu, "display", where), "ramFB", where),
     )
 
 
-def _enabled(feature: Mapping[str, Any]) -> bool | None:
+def _enabled(options: Mapping[str, Any], name: str, where: str) -> bool | None:
     """KubeVirt's FeatureState: present without ``enabled`` means on."""
-    return bool(feature.get("enabled", True)) if feature else None
+    if options.get(name) is None:
+        return None
+    return _mapping(options, name, where).get("enabled") is not False

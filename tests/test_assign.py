@@ -15,6 +15,7 @@ from launcher_hook.pci import PciAddress
 
 A, B, C = (PciAddress.parse(f"0000:{bus}:00.0") for bus in ("3b", "86", "af"))
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+OTHER_UUID = "4b20d080-1b54-4048-85b3-a6a62d165c02"
 
 
 def gpu(name: str, resource: str | None = "x/A", index: int = 0) -> DeviceRequest:
@@ -148,10 +149,10 @@ def test_a_mediated_device_backs_a_request_that_has_no_function_left() -> None:
     ("display", "ramfb", "written"),
     [
         (None, None, ("on", "on")),
-        (True, None, ("on", None)),
+        (True, None, ("on", "on")),
         (True, True, ("on", "on")),
         (True, False, ("on", "off")),
-        (False, True, ("off", "off")),
+        (False, True, ("off", None)),
     ],
 )
 def test_a_vgpus_display_is_what_the_launcher_would_write(
@@ -160,6 +161,18 @@ def test_a_vgpus_display_is_what_the_launcher_would_write(
     request = DeviceRequest("gpu", "v", "x/A", "gpus[0]", display, ramfb)
     (assigned,) = assign([request], {"MDEV_PCI_RESOURCE_X_A": UUID})
     assert (assigned.display, assigned.ramfb) == written
+
+
+def test_only_the_first_vgpu_has_a_display_that_nobody_asked_for() -> None:
+    """QEMU has one boot framebuffer."""
+    variable = {"MDEV_PCI_RESOURCE_X_A": f"{UUID},{OTHER_UUID}", "PCI_RESOURCE_X_B": str(A)}
+    requests = [gpu("pci", "x/B"), gpu("v0", index=1), gpu("v1", index=2)]
+    displays = [(a.display, a.ramfb) for a in assign(requests, variable)]
+    assert displays == [(None, None), ("on", "on"), (None, None)]
+    said = [replace(requests[1], display=False), requests[2]]
+    assert [a.display for a in assign(said, variable, attached=[A])][:2] == ["off", None]
+    launchers = assign(requests[1:], variable, [hostdev(UUID, "ua-gpu-v0")], attached=[A])
+    assert [a.display for a in launchers] == [None, None]
 
 
 def test_a_vgpus_display_stays_as_the_launcher_wrote_it() -> None:

@@ -137,6 +137,10 @@ def test_what_comes_along_is_opened_in_the_same_way() -> None:
         "ua-gpu-gpu0": DeviceOptions(driver_iommufd="yes", boot_order=2),
         "ua-pci-audio": DeviceOptions(driver_iommufd="yes"),
     }
+    there = PresentHostdev(AUDIO, "ua-pci-audio", None)  # of an earlier pass
+    again = (ASSIGNED[0], Assignment(AUDIO, "ua-pci-audio", "", present=there))
+    found, _ = resolve(assigned=again, gpu0=DeviceOptions(driver_iommufd="yes"))
+    assert found["ua-pci-audio"] == DeviceOptions(driver_iommufd="yes")
     own = {"ua-pci-audio": DeviceOptions(driver_iommufd="no", rom_bar="off")}
     found, _ = resolve(gpu0=DeviceOptions(driver_iommufd="yes"), **own)
     assert found["ua-pci-audio"] == own["ua-pci-audio"]

@@ -43,6 +43,7 @@ def test_gpus_come_before_host_devices_each_in_their_order() -> None:
     [
         ({}, None, None),
         ({"virtualGPUOptions": {}}, None, None),
+        ({"virtualGPUOptions": {"display": {}}}, True, None),
         ({"virtualGPUOptions": {"display": {"enabled": False}}}, False, None),
         ({"virtualGPUOptions": {"display": {"enabled": True, "ramFB": {"enabled": False}}}},
          True, False),

@@ -2,7 +2,8 @@
 
 libvirt's inactive XML goes through KubeVirt's Go struct, which keeps what it has fields for; only
 ``<devices>`` is taken from it, interfaces lose their address, and the last pass brings empty root
-ports for hotplug (../shared/kubevirt-contract.md, section 3).
+ports for hotplug (../shared/kubevirt-contract.md, section 3). ``driver`` is dropped whole here, as
+KubeVirt before 1.9 does it; 1.9 keeps its ``iommufd``.
 """
 
 from copy import deepcopy

@@ -1,8 +1,9 @@
 """Writes a plan into a domain: ``put_`` functions, each idempotent.
 
-virt-launcher reads libvirt's answer through a struct that drops ``rom``, ``driver``,
-``multifunction`` and root-port targets between the passes, so that each pass writes our part in
-full again. A hostdev that is adopted keeps every child and attribute that is not ours to say.
+virt-launcher reads libvirt's answer through a struct that drops ``rom``, most of ``driver`` (1.9
+keeps its ``iommufd``), ``multifunction`` and root-port targets between the passes, so that each
+pass writes our part in full again. A hostdev that is adopted keeps every child and attribute that
+is not ours to say.
 """
 
 from collections.abc import Iterator, Sequence

@@ -6,6 +6,7 @@ import struct
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -40,6 +41,28 @@ def get(plugin: Plugin, path: str) -> str:
 def samples(text: str) -> dict[str, float]:
     lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
     return {name.removeprefix("launcher_hook_device_plugin_"): float(v) for name, _, v in lines}
+
+
+@pytest.mark.parametrize("address", [":0", "[::1]:0"])
+def test_probes_come_by_ipv6_too(address: str, tmp_path: Path) -> None:
+    """kubelet's go to the pod's address, which on some clusters is IPv6 alone."""
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    node = seeds_node(tmp_path)
+    with node.plugin("--metrics", address) as running:
+        port = port_of(running)
+        for host in ("127.0.0.1", "[::1]") if address == ":0" else ("[::1]",):
+            with urllib.request.urlopen(f"http://{host}:{port}/healthz", timeout=60) as answer:
+                assert answer.read() == b"ok\n"
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def test_what_the_plugin_did_can_be_counted(plugin: Plugin) -> None:

@@ -5,9 +5,10 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
-from socket import AF_INET6
+from socket import AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -67,9 +68,8 @@ class MetricsEndpoint:
                 """Keep probes out of the log."""
 
         host, port = parse_address(address)
-        kind = _Server6 if ":" in host else _Server
         try:
-            self._server = kind((host, port), Handler)
+            self._server = _listen(host, port, Handler)
         except OSError as error:
             raise InputError(
                 f"--metrics {address}",
@@ -101,6 +101,23 @@ class _Server(ThreadingHTTPServer):
 
 class _Server6(_Server):
     address_family = AF_INET6
+
+    def server_bind(self) -> None:
+        """``::`` is every address, of IPv4 too, whatever net.ipv6.bindv6only says."""
+        self.socket.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
+    """Listen; without a host on ``::``, or on 0.0.0.0 where the node has no IPv6."""
+    if host:
+        return (_Server6 if ":" in host else _Server)((host, port), handler)
+    try:
+        return _Server6(("::", port), handler)
+    except OSError as error:
+        if error.errno not in (EAFNOSUPPORT, EADDRNOTAVAIL):
+            raise
+        return _Server(("", port), handler)
 
 
 _CLIENT_S = 5

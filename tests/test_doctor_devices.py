@@ -23,6 +23,7 @@ from launcher_hook.devnodes import NodeList, NodeTree
 from launcher_hook.doctor.devices import check_devices, has_selected
 from launcher_hook.doctor.finding import Finding
 from launcher_hook.doctor.nodefacts import Kernel, NodeFacts, read_node
+from launcher_hook.pci import PciAddress
 from launcher_hook.sysfs import HostTree
 
 GPUS = PciSelector("here", "a.com/gpu", 0x10DE, 0x1F08)
@@ -72,6 +73,33 @@ def test_a_card_on_another_driver_is_named_with_it_and_the_commands(sysfs: Path)
         "echo vfio-pci > /sys/bus/pci/devices/$f/driver_override; "
         "echo $f > /sys/bus/pci/devices/$f/driver/unbind; echo $f > /sys/bus/pci/drivers_probe; "
         "done; for every boot add 10de:1f08 to vfio-pci.ids= on the kernel command line"
+    )
+
+
+def test_ids_that_functions_of_the_node_itself_have_are_not_given_to_vfio(tmp_path: Path) -> None:
+    """The uplink of a node would be gone after the next boot."""
+    ports = [
+        HostDevice(bdf, 0x8086, 0x159B, 0x020000, group, driver="ice")
+        for bdf, group in (("0000:3b:00.0", 50), ("0000:3b:00.1", 51))
+    ]
+    one = PciSelector("there", "a.com/nic", address=PciAddress.parse("0000:3b:00.0"))
+    sysfs = build_host_tree(tmp_path / "sys", ports)
+    (finding,) = bad(read(sysfs, selection=Selection((one,))))
+    assert "vfio-pci.ids=" not in finding.fix
+    assert finding.fix.endswith(
+        "for f in 0000:3b:00.0; do driverctl set-override $f vfio-pci; done"
+    )
+
+
+def test_what_a_node_may_live_on_is_not_the_first_thing_to_be_taken(tmp_path: Path) -> None:
+    disk = HostDevice("0000:02:00.0", 0x144D, 0xA80A, 0x010802, 42, driver="nvme")
+    sysfs = build_host_tree(tmp_path / "sys", [*gpu("0000:86:00.0", group=42), disk])
+    findings = [f for f in bad(read(sysfs)) if f.severity == "error"]
+    assert [f.what for f in findings] == [
+        "no VM can have it: 0000:02:00.0 (144d:a80a) is bound to 'nvme'"
+    ]
+    assert findings[0].fix.startswith(
+        "the node may live on 0000:02:00.0 (144d:a80a): put the card into another slot"
     )
 
 

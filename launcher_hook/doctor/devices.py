@@ -15,6 +15,7 @@ from launcher_hook.pci import PciAddress
 from launcher_hook.vfio import is_bound_to_vfio, is_bridge, keeps_group_viable
 
 _DISPLAY = 0x03
+_NODES_LIVELIHOOD = (0x01, 0x02)  # storage, network: base classes
 
 
 def has_selected(facts: NodeFacts) -> bool:
@@ -50,7 +51,7 @@ def check_devices(facts: NodeFacts, selection: Selection, choose: str) -> Iterat
             yield fine(
                 "devices", resource, f"{counted(len(good), kind)} to give: {listed(good_ids(good))}"
             )
-    yield from _check_groups(groups)
+    yield from _check_groups(groups, facts)
     for warning in facts.inventory.warnings:
         what, _, fix = warning.partition("; ")
         yield warn("devices", "what is selected", what, fix)
@@ -106,7 +107,7 @@ def _check_unbound(facts: NodeFacts) -> Iterator[Finding]:
         what, _, fix = why.partition("; ")
         functions = [u.function for u in several if u.function is not None]
         if functions and _is_unbound(several[0]):
-            fix = bind_commands(functions)
+            fix = f"bind to vfio-pci: {bind_commands(functions, facts)}"
         sources = [str(u.source) if u.function is None else _named(u.function) for u in several]
         yield fail("devices", listed(sources), what, fix or "mend what it says")
 
@@ -175,15 +176,14 @@ class _Groups:
         )
 
 
-def _check_groups(groups: _Groups) -> Iterator[Finding]:
+def _check_groups(groups: _Groups, facts: NodeFacts) -> Iterator[Finding]:
     for group, functions in groups.members.items():
         where = f"IOMMU group {group}"
         holders = groups.held.get(group, ())
         if holders:
             held = listed(f"{_named(f)} is bound to {f.driver!r}" for f in holders)
-            yield fail(
-                "groups", where, f"no VM can have it: {held}", bind_commands(holders, or_none=True)
-            )
+            fix = _part_ways(group, holders, facts)
+            yield fail("groups", where, f"no VM can have it: {held}", fix)
         slots = {f.address.slot_key for f in functions}
         if len(slots) > 1:
             yield warn(
@@ -198,7 +198,7 @@ def _check_groups(groups: _Groups) -> Iterator[Finding]:
         yield fine("groups", f"IOMMU {listed(viable)}", "vfio gives each of them out")
 
 
-def bind_commands(functions: Sequence[HostFunction], or_none: bool = False) -> str:
+def bind_commands(functions: Sequence[HostFunction], facts: NodeFacts) -> str:
     """What to type on the node, now and for every boot."""
     addresses = " ".join(str(function.address) for function in functions)
     device = "/sys/bus/pci/devices/$f"
@@ -208,9 +208,43 @@ def bind_commands(functions: Sequence[HostFunction], or_none: bool = False) -> s
         "echo $f > /sys/bus/pci/drivers_probe; done"
     )
     ids = sorted({f.ids for f in functions if f.ids is not None})
-    boot = f"; for every boot add {','.join(ids)} to vfio-pci.ids= on the kernel command line"
-    either = "to vfio-pci, or to no driver" if or_none else "to vfio-pci"
-    return f"bind {either}: {now}{boot if ids else ''}"
+    nodes_own = {f.ids for f in _nodes_own(facts)}
+    if not ids:
+        return now
+    if nodes_own.isdisjoint(ids):
+        return (
+            f"{now}; for every boot add {','.join(ids)} to vfio-pci.ids= on the kernel command line"
+        )
+    return (
+        f"{now}; for every boot (not by ids: functions that the node uses have the same) "
+        f"for f in {addresses}; do driverctl set-override $f vfio-pci; done"
+    )
+
+
+def _nodes_own(facts: NodeFacts) -> Iterator[HostFunction]:
+    """What is not for VMs, nor in the group of what is."""
+    given = {device.source for device in facts.inventory.devices()}
+    given |= {unoffered.source for unoffered in facts.inventory.unoffered if unoffered.selected}
+    groups = {f.iommu_group for f in facts.functions if f.address in given} - {None}
+    for function in facts.functions:
+        if not (
+            function.address in given
+            or function.iommu_group in groups
+            or is_bound_to_vfio(function)
+        ):
+            yield function
+
+
+def _part_ways(group: int, holders: Sequence[HostFunction], facts: NodeFacts) -> str:
+    """What to do where others are in the group: what the node lives on is not to be taken first."""
+    commands = f"bind to vfio-pci, or to no driver: {bind_commands(holders, facts)}"
+    used = [f for f in holders if (f.class_code or 0) >> 16 in _NODES_LIVELIHOOD]
+    if not used:
+        return commands
+    return (
+        f"the node may live on {listed(map(_named, used))}: put the card into another slot, below "
+        f"a root port with ACS, so that it leaves group {group}; if they are spare, {commands}"
+    )
 
 
 def _named(function: HostFunction) -> str:

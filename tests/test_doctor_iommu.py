@@ -162,8 +162,7 @@ def test_the_processor_says_its_vendor_and_whether_it_is_a_guests() -> None:
 
 def test_kernel_firmware_and_runtime_are_read_below_the_given_roots(tmp_path: Path) -> None:
     sysfs = build_host_tree(tmp_path / "sys", gpu("0000:86:00.0", group=42))
-    for name in ("class/iommu/dmar0", "firmware/acpi/tables/DMAR"):
-        (sysfs / name).mkdir(parents=True)
+    (sysfs / "firmware/acpi/tables/DMAR").mkdir(parents=True)
     proc = tmp_path / "proc"
     for process, command in (("7", "containerd"), ("8", "bash"), ("self", "doctor")):
         (proc / process).mkdir(parents=True)
@@ -174,7 +173,7 @@ def test_kernel_firmware_and_runtime_are_read_below_the_given_roots(tmp_path: Pa
     kernel = read_kernel(sysfs, proc, HostTree(sysfs))
     assert kernel == Kernel(
         str(sysfs), ("root=/dev/sda", "intel_iommu=on"), "GenuineIntel", False,
-        frozenset({"DMAR"}), ("dmar0",), True, LockedMemory("containerd (process 7)", 65536),
+        frozenset({"DMAR"}), True, LockedMemory("containerd (process 7)", 65536),
     )  # fmt: skip
     (proc / "7/limits").unlink()
     assert read_kernel(sysfs, proc, HostTree(sysfs)).locked == LockedMemory(f"{proc}/self", 65536)

@@ -40,7 +40,7 @@ IDS = [f"{version}-{key}" for version, _, key in UNKNOWN]
 def test_what_a_libvirt_does_not_know_is_refused_by_its_name(
     version: str, options: dict[str, str], key: str, tmp_path: Path
 ) -> None:
-    message = rf"devices.ua-gpu-gpu0.{key}: libvirt {version} does not know it: .*; take it out, or"
+    message = rf"devices.ua-gpu-gpu0.{key}: libvirt {version} does not know it: .*; take it out; if"
     with pytest.raises(PlanError, match=message):
         render(tmp_path, version, **options)
 

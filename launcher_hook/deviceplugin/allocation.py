@@ -29,6 +29,7 @@ class Present:
         iommu_group: Its group now.
         function: Its facts now; None for a mediated device.
         members: The PCI functions in its group now.
+        answers: Whether its configuration space can be read; None where that is not known.
     """
 
     exists: bool

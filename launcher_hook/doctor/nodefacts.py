@@ -43,7 +43,6 @@ class Kernel:
         cpu_vendor: ``GenuineIntel``, ``AuthenticAMD``...; "" where there is no such word (arm64).
         is_guest: Whether the node is a virtual machine itself.
         tables: Names of the firmware's ACPI tables.
-        iommus: IOMMUs that the kernel uses.
         has_vfio_pci: Whether the kernel has the vfio-pci driver now.
         locked: The memory that a container may lock.
     """
@@ -53,7 +52,6 @@ class Kernel:
     cpu_vendor: str | None = None
     is_guest: bool | None = None
     tables: frozenset[str] | None = None
-    iommus: tuple[str, ...] | None = None
     has_vfio_pci: bool | None = None
     locked: LockedMemory | None = None
     is_snapshot: bool = False
@@ -114,14 +112,12 @@ def read_kernel(sysfs: Path, proc: Path | None, host: Host) -> Kernel:
     if sysfs.is_file() or not host.known:
         is_snapshot = sysfs.is_file()
         return Kernel(str(sysfs), words, vendor, guest, locked=locked, is_snapshot=is_snapshot)
-    iommus = _names(sysfs / "class/iommu")
     return Kernel(
         str(sysfs),
         words,
         vendor,
         guest,
         _names(sysfs / "firmware/acpi/tables"),
-        None if iommus is None else tuple(sorted(iommus)),
         (sysfs / "bus/pci/drivers/vfio-pci").is_dir(),
         locked,
     )

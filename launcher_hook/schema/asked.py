@@ -34,6 +34,7 @@ def check_options(
             raise PlanError(
                 f"devices.{alias}.{key_at(fault.path)}",
                 f"{schemas.name} does not know it: {fault.what}",
-                "take it out, or check against the launcher's own libvirt (--schema-version) if "
-                "that is a newer one",
+                "take it out; if the launcher's libvirt is newer and knows it, check against that "
+                "one's schemas: render and plan take --schema-version, an image has those that "
+                "are pinned in schemas/manifest.toml",
             )

@@ -111,8 +111,9 @@ KEYS = {
         "off, auto, size",
         "Address space for 64-bit BARs, written as pcihole64 and, for a UEFI guest, told to OVMF "
         "(`qemu:commandline` with opt/ovmf/X-PciMmio64Mb, which taints the domain). auto is what "
-        "the assigned functions' BARs need, from the node's /sys; off writes nothing and leaves "
-        "what is there. KubeVirt's annotation kubevirt.io/disablePCIHole64 is for having none.",
+        "the assigned functions' BARs need, from the node's /sys, with what OVMF keeps in each "
+        "port; a size that is too small for them is a warning; off writes nothing and leaves what "
+        "is there. KubeVirt's annotation kubevirt.io/disablePCIHole64 is for having none.",
         _pci_hole,
         {"anyOf": [{"enum": ["off", "auto"]}, SIZE_SCHEMA]},
     ),

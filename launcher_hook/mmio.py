@@ -1,17 +1,14 @@
-"""How much address space the guest needs for the 64-bit BARs of its devices. Pure.
-
-Every BAR stands at a multiple of its size, and so does the window of a bridge at a multiple of the
-largest thing in it; firmware gives windows whole multiples of that (SeaBIOS src/fw/pciinit.c,
-edk2 MdeModulePkg/Bus/Pci/PciBusDxe/PciResourceSupport.c). Laid out largest first, from a base that
-is a multiple of the largest, nothing is lost between them.
+"""How large the hole for the 64-bit BARs of the guest's devices is to be. Pure.
 
 QEMU's hole ends at a multiple of 1 GiB; it is 32 GiB on q35 and 2 GiB on i440fx by itself
-(hw/pci-host/q35.c, i440fx.c). OVMF has an aperture of its own, of 32 GiB, whose base is a multiple
-of the largest power of two in its size (OvmfPkg/Library/PlatformInitLib/MemDetect.c).
+(hw/pci-host/q35.c, i440fx.c). OVMF makes its own, which since edk2-stable202211 is an eighth or
+more of the CPU's address space where it believes the CPU's word for that, and otherwise 32 GiB
+(OvmfPkg/Library/PlatformInitLib/MemDetect.c). What it is told (opt/ovmf/X-PciMmio64Mb) was the
+least that it made until it became what it makes, with edk2-stable202505: too little is then worse
+than nothing. Its base is a multiple of the largest power of two in its size.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from launcher_hook.errors import HostError, InputError, PlanError
@@ -19,14 +16,12 @@ from launcher_hook.model import GuestPlan, GuestTopology, Hole, Machine
 from launcher_hook.pci import PciAddress
 from launcher_hook.settings import MAX_HOLE_BYTES, PciHole64
 from launcher_hook.sizes import GIB, MIB, print_size, round_up
+from launcher_hook.windows import OVMFS_LEAST, Windows, windows_of
 
 Bars = Mapping[PciAddress, tuple[int, ...] | None]
 """Sizes of the 64-bit BARs of host functions; None where they cannot be seen."""
 
 _BY_ITSELF = {Machine.Q35: 32 * GIB, Machine.I440FX: 2 * GIB}
-_OVMF_BY_ITSELF = 32 * GIB
-
-_WINDOW_STEP = MIB  # of a bridge (PCI-to-PCI Bridge Architecture 1.2, 3.2.5.9)
 
 _FOR_OTHERS = GIB
 """For the windows of the other devices' ports, a MiB or two each."""
@@ -36,7 +31,7 @@ _LOW_MEMORY = 2 * GIB
 
 _BASE = 4 * GIB
 
-_QEMUS_DEFAULT = "QEMU's default, unless its machine type takes the node's"
+_QEMUS_DEFAULT = "QEMU's default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ def plan_hole(
         plan: Where the devices are.
         topology: The guest.
         space: The guest's address space as it is.
-        bars: Of the assigned functions; asked only for ``auto``.
+        bars: Of the assigned functions; for a given size, those that are known.
 
     Returns:
         The hole, None where nothing is to be written; and warnings.
@@ -98,8 +93,10 @@ def plan_hole(
             "take the annotation kubevirt.io/disablePCIHole64 out of it, or write pciHole64: off",
         )
     if setting != "auto":
-        return _told(setting, space, always=True)
-    needed = hole_for(plan, topology, bars)
+        known = windows_of(plan, topology, {a: sizes for a, sizes in bars.items() if sizes})
+        hole, more = _told(setting, space, always=True)
+        return hole, (*_too_small(setting, known, space), *more)
+    windows = windows_of(plan, topology, _sizes(plan, bars))
     warnings = tuple(
         f"pciHole64: the BARs of {p.assignment.alias} are not counted: /sys does not show those of "
         "a mediated device; give a size if the guest does not map them"
@@ -107,44 +104,70 @@ def plan_hole(
         if p.assignment.host_address is None
     )
     there = space.hole_bytes or 0
+    needed = smallest_hole(windows, is_uefi=space.is_uefi)
     if needed <= _BY_ITSELF[topology.machine] and (not there or there >= needed):
         return None, warnings
-    if needed > MAX_HOLE_BYTES:
+    wanted = max(needed, smallest_hole(windows, is_uefi=space.is_uefi, at_least=there))
+    if wanted > MAX_HOLE_BYTES:
         raise PlanError(
             "pciHole64",
-            f"the devices need {print_size(needed)}, and OVMF takes {print_size(MAX_HOLE_BYTES)}",
+            f"the devices need {print_size(wanted)}, and OVMF takes {print_size(MAX_HOLE_BYTES)}",
             "attach fewer devices",
         )
-    hole, more = _told(max(needed, there), space, always=needed > _OVMF_BY_ITSELF)
+    hole, more = _told(wanted, space, always=needed > OVMFS_LEAST)
     return hole, (*warnings, *more)
 
 
-def hole_for(plan: GuestPlan, topology: GuestTopology, bars: Bars) -> int:
-    """How large a hole the planned devices need, in bytes; whole GiB, 0 without a 64-bit BAR.
+def smallest_hole(windows: Windows, *, is_uefi: bool, at_least: int = 0) -> int:
+    """How large a hole firmware finds room in for every BAR, in bytes; 0 without a 64-bit BAR.
 
-    Raises:
-        InputError: Nothing is known of the node.
-        HostError: The node does not show a function's BARs.
+    It is whole GiB; a power of two where OVMF keeps a part of it in each port, since just above one
+    the part is twice as large. More than 16 TiB means that no hole is large enough.
+
+    Args:
+        windows: The guest's bridges and BARs.
+        is_uefi: Whether the firmware is OVMF.
+        at_least: This size, if it is enough, or a larger one.
     """
-    controllers = topology.controllers_with(plan.controllers)
-    above = {index: controller.address for index, controller in controllers.items()}
-    blocks: defaultdict[int, list[_Block]] = defaultdict(list)
-    for placement in plan.placements:
-        address = placement.assignment.host_address
-        if address is None:
-            continue
-        bus = placement.guest_address.bus if placement.guest_address is not None else 0
-        blocks[bus] += [_Block(size, size) for size in _known(bars, address)]
-    needed = sum(block.size for block in _blocks_on(0, _below(above), blocks))
-    return round_up(needed + _FOR_OTHERS, GIB) if needed else 0
+    if not any(windows.bars.values()):
+        return 0
+    if at_least and _fits(windows, at_least, is_uefi=is_uefi):
+        return at_least
+    bars = windows.bytes_taken(0, is_uefi=is_uefi)
+    size_bytes = max(at_least, round_up(bars + _FOR_OTHERS, GIB))
+    if _fits(windows, size_bytes, is_uefi=is_uefi):
+        return size_bytes
+    size_bytes = 1 << (size_bytes - 1).bit_length()
+    while size_bytes <= MAX_HOLE_BYTES and not _fits(windows, size_bytes, is_uefi=is_uefi):
+        size_bytes *= 2
+    return size_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """A BAR or a window: bytes, and what its address is a multiple of."""
+def _fits(windows: Windows, size_bytes: int, *, is_uefi: bool) -> bool:
+    return windows.bytes_taken(size_bytes, is_uefi=is_uefi) + _FOR_OTHERS <= size_bytes
 
-    size: int
-    step: int
+
+def _too_small(size_bytes: int, windows: Windows, space: AddressSpace) -> tuple[str, ...]:
+    """What is to be said of a size that was given and leaves a BAR without an address."""
+    taken = windows.bytes_taken(size_bytes, is_uefi=space.is_uefi)
+    if not any(windows.bars.values()) or taken <= size_bytes:
+        return ()
+    enough = smallest_hole(windows, is_uefi=space.is_uefi, at_least=size_bytes)
+    what = "the devices' BARs"
+    if space.is_uefi and size_bytes > OVMFS_LEAST:
+        what += f", and what OVMF keeps free in the guest's {len(windows.ports)} ports,"
+    fix = "attach fewer devices"
+    if enough <= MAX_HOLE_BYTES:
+        fix = f"write auto, or {print_size(enough)}"
+    return (
+        f"pciHole64: {what} need more than {print_size(size_bytes)}: the guest does not map every "
+        f"BAR; {fix}",
+    )
+
+
+def _sizes(plan: GuestPlan, bars: Bars) -> dict[PciAddress, tuple[int, ...]]:
+    addresses = (placement.assignment.host_address for placement in plan.placements)
+    return {address: _known(bars, address) for address in addresses if address is not None}
 
 
 def _known(bars: Bars, address: PciAddress) -> tuple[int, ...]:
@@ -164,28 +187,6 @@ def _known(bars: Bars, address: PciAddress) -> tuple[int, ...]:
     )
 
 
-def _below(above: Mapping[int, PciAddress | None]) -> Mapping[int, Sequence[int]]:
-    """The buses whose bridge is on a bus; one that libvirt has yet to place is on the root's."""
-    below: defaultdict[int, list[int]] = defaultdict(list)
-    for index, address in above.items():
-        if index:
-            below[address.bus if address is not None else 0].append(index)
-    return below
-
-
-def _blocks_on(
-    bus: int, below: Mapping[int, Sequence[int]], bars: Mapping[int, Sequence[_Block]]
-) -> Iterator[_Block]:
-    """The BARs on a bus, and the window of each bridge there that has something below it."""
-    yield from bars.get(bus, ())
-    others = {above: buses for above, buses in below.items() if above != bus}
-    for other in below.get(bus, ()):
-        inside = list(_blocks_on(other, others, bars))
-        if inside:
-            step = max(_WINDOW_STEP, *(block.step for block in inside))
-            yield _Block(round_up(sum(block.size for block in inside), step), step)
-
-
 def _told(size_bytes: int, space: AddressSpace, *, always: bool) -> tuple[Hole, tuple[str, ...]]:
     """Whether OVMF must be told, and what is to be said of the size."""
     warnings = []
@@ -203,8 +204,9 @@ def _told(size_bytes: int, space: AddressSpace, *, always: bool) -> tuple[Hole, 
             f"pciHole64: {print_size(size_bytes)} above the guest's memory end at "
             f"{print_size(end)}, beyond the {space.phys_bits} physical address bits of its CPU "
             f"({'as configured' if space.phys_bits_said else _QEMUS_DEFAULT}); QEMU does not start "
-            "it, or the guest does not map every BAR: give the CPU more (<maxphysaddr "
-            "mode='passthrough'/>), the VM less memory, or pciHole64 a smaller size"
+            "it, or the guest does not map every BAR: give it the node's CPU (KubeVirt: cpu.model: "
+            "host-passthrough; libvirt: <maxphysaddr mode='passthrough'/>), the VM less memory, or "
+            "pciHole64 a smaller size"
         )
     return Hole(size_bytes, tell), tuple(warnings)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from launcher_hook.assign import AliasBook, assign_devices
@@ -16,7 +17,7 @@ from launcher_hook.domain.inspect import (
     read_topology,
     read_usb_aliases,
 )
-from launcher_hook.errors import InputError
+from launcher_hook.errors import HostError, InputError
 from launcher_hook.host import Host
 from launcher_hook.model import (
     MOST_DEVICES,
@@ -221,7 +222,12 @@ def _with_hole(
     from launcher_hook.mmio import plan_hole
 
     setting = inputs.settings.pci_hole64
-    addresses = [p.assignment.host_address for p in plan.placements] if setting == "auto" else []
-    bars = {address: inputs.host.bars64(address) for address in addresses if address is not None}
+    bars = {}
+    for placement in plan.placements:
+        address = placement.assignment.host_address
+        if address is not None:
+            # A given size is what one writes where the node's word for a BAR cannot be had.
+            with nullcontext() if setting == "auto" else suppress(HostError):
+                bars[address] = inputs.host.bars64(address)
     hole, warnings = plan_hole(setting, plan, topology, read_space(root), bars)
     return replace(plan, hole=hole, warnings=(*plan.warnings, *warnings))

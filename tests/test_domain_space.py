@@ -9,11 +9,11 @@ from launcher_hook.sizes import GIB, MIB
 
 
 def space(inside: str) -> AddressSpace:
-    return read_space(etree.fromstring(f"<domain>{inside}</domain>"))
+    return read_space(etree.fromstring(f"<domain type='kvm'>{inside}</domain>"))
 
 
-def test_of_an_empty_domain_it_is_qemus_own() -> None:
-    assert space("") == AddressSpace(phys_bits=40)
+def test_of_an_empty_domain_nothing_is_known() -> None:
+    assert space("") == AddressSpace()
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,14 @@ def test_of_an_empty_domain_it_is_qemus_own() -> None:
         ("<os firmware='efi'/>", True),
         ("<os><loader type='pflash'>/x</loader></os>", True),
         ("<os><loader type='rom'>/x</loader></os>", False),
+        ("<os><loader type='rom'>/usr/share/OVMF/OVMF.amdsev.fd</loader></os>", True),
+        ("<os><loader type='rom'> /usr/share/qemu/edk2-x86_64-code.fd </loader></os>", True),
+        ("<os><loader>/usr/share/qemu/ovmf-x86_64-sev.bin</loader></os>", True),
+        ("<os><loader type='rom'>/opt/edk2/bios-256k.bin</loader></os>", False),
+        ("<os><loader type='rom'/></os>", False),
+        ("<launchSecurity type='sev-snp'/>", True),
+        ("<launchSecurity type='tdx'/>", True),
+        ("<launchSecurity type='sev'/>", False),
         ("<os firmware='bios'/>", False),
     ],
 )
@@ -36,13 +44,23 @@ def test_ovmf_is_known_by_its_loader(firmware: str, is_uefi: bool) -> None:
         ("<cpu><maxphysaddr mode='passthrough'/></cpu>", None),
         ("<cpu><maxphysaddr mode='passthrough' limit='46'/></cpu>", 46),
         ("<cpu><maxphysaddr mode='emulate' bits='x'/></cpu>", None),
-        ("<cpu mode='host-passthrough'/>", 40),
+        ("<os><type machine='pc-q35-9.2'/></os>", 40),
+        ("<os><type machine='pc-q35-9.2'/></os><cpu mode='host-model'/>", 40),
+        ("<os><type machine='pc-q35-9.2'/></os><cpu mode='host-passthrough'/>", None),
+        ("<os><type machine='pc-q35-9.2'/></os><cpu mode='maximum'/>", None),
         ("<os><type machine='pc-q35-rhel9.6.0'/></os>", None),
-        ("<os><type machine='q35'/></os>", 40),
+        ("<os><type machine='q35'/></os>", None),
+        ("<os><type machine='pc'/></os>", None),
+        ("<os><type/></os>", None),
     ],
 )
 def test_physical_address_bits_are_those_configured(cpu: str, bits: int | None) -> None:
     assert space(cpu).phys_bits == bits
+
+
+@pytest.mark.parametrize("cpu", ["", "<cpu mode='maximum'/>", "<os><type machine='q35'/></os>"])
+def test_without_kvm_they_are_qemus_40(cpu: str) -> None:
+    assert read_space(etree.fromstring(f"<domain type='qemu'>{cpu}</domain>")).phys_bits == 40
 
 
 def test_memory_has_a_unit_and_may_grow() -> None:

@@ -16,6 +16,7 @@ from launcher_hook.config import read_settings
 
 HOLES = {
     "hole-auto": ("q35-pcihost.pci-hole64-size=536870912K", "524288"),
+    "hole-auto-rom": ("q35-pcihost.pci-hole64-size=536870912K", "524288"),
     "hole-auto-bios": ("q35-pcihost.pci-hole64-size=537919488K", None),
     "hole-enough": (None, None),
     "hole-of-a-size": ("q35-pcihost.pci-hole64-size=268435456K", "262144"),

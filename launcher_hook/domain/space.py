@@ -10,7 +10,17 @@ from launcher_hook.mmio import AddressSpace
 from launcher_hook.sizes import GIB, scale
 
 _QEMUS_BITS = 40
-"""Of every CPU model that is told nothing else (target/i386/cpu.c, TCG_PHYS_ADDR_BITS)."""
+"""Of every CPU model that is told nothing else (target/i386/cpu.c, TCG_PHYS_ADDR_BITS), and of all
+of them without KVM (QEMU 7.2: host-phys-bits changes nothing there)."""
+
+_NODES_CPU = ("host-passthrough", "maximum")
+"""QEMU's host and max, which have host-phys-bits switched on (target/i386/host-cpu.c)."""
+
+_ALIASES = ("", "q35", "pc")
+"""Machine types that stand for a newest one, of QEMU's or of a distribution's."""
+
+_UEFI_NAMES = ("ovmf", "aavmf", "edk2")
+_UEFI_ONLY = ("sev-snp", "tdx")
 
 
 def read_space(root: Element) -> AddressSpace:
@@ -34,25 +44,41 @@ def read_space(root: Element) -> AddressSpace:
 
 
 def _is_uefi(root: Element) -> bool:
-    loader = root.find("./os/loader")
     firmware = root.find("./os")
-    return (loader is not None and loader.get("type") == "pflash") or (
-        firmware is not None and firmware.get("firmware") == "efi"
-    )
+    if firmware is not None and firmware.get("firmware") == "efi":
+        return True
+    # SEV-SNP and TDX have their OVMF as a ROM (kubevirt converter/compute/os.go), which SeaBIOS,
+    # bios-256k.bin, is too.
+    security = root.find("./launchSecurity")
+    if security is not None and security.get("type") in _UEFI_ONLY:
+        return True
+    loader = root.find("./os/loader")
+    if loader is None:
+        return False
+    name = (loader.text or "").strip().rpartition("/")[2].lower()
+    return loader.get("type") == "pflash" or any(part in name for part in _UEFI_NAMES)
 
 
 def _phys_bits(root: Element) -> int | None:
-    """Physical address bits as configured; None where they are the node's."""
+    """Physical address bits as configured; None where they are the node's, or not known."""
     said = root.find("./cpu/maxphysaddr")
     if said is not None:
         limit = said.get("bits" if said.get("mode") == "emulate" else "limit")
         with suppress(ValueError):
             return parse_number(limit) if limit else None
         return None
-    machine = root.find("./os/type")
+    if root.get("type") == "qemu":
+        return _QEMUS_BITS
+    cpu, os_type = root.find("./cpu"), root.find("./os/type")
+    machine = os_type.get("machine", "") if os_type is not None else ""
     # Red Hat's machine types have host-phys-bits switched on.
-    is_red_hats = machine is not None and "rhel" in machine.get("machine", "")
-    return None if is_red_hats else _QEMUS_BITS
+    if (
+        "rhel" in machine
+        or machine in _ALIASES
+        or (cpu is not None and cpu.get("mode") in _NODES_CPU)
+    ):
+        return None
+    return _QEMUS_BITS
 
 
 def _hole(root: Element) -> int | None:

@@ -8,6 +8,9 @@ SeaBIOS makes a window a whole multiple of that too (src/fw/pciinit.c). edk2 rou
 bridge's own alignment, before it takes over that of what is in it). Since edk2-stable202211 OVMF
 also keeps room for what may be plugged in later, in every port that has less in it: the 256th part
 of a hole of more than 32 GiB, as a power of two (OvmfPkg/PciHotPlugInitDxe/PciHotPlugInit.c).
+
+SeaBIOS has the bus behind an expander bus among the windows of bus 0. edk2 gives the root buses
+what they need one after the other, bus 0 first (MdeModulePkg/Bus/Pci/PciHostBridgeDxe).
 """
 
 from collections import defaultdict
@@ -29,6 +32,8 @@ _PLUGGABLE = ("pcie-root-port", "pcie-switch-downstream-port", "pcie-to-pci-brid
 """Into which edk2 sees that something can be plugged (PciHotPlugSupport.c, IsPciHotPlugBus): a slot
 that says so, or an SHPC. With hotplug='off' a port does not say so: that it counts is too much."""
 
+_ROOTS = ("pcie-expander-bus", "pci-expander-bus")
+
 
 @dataclass(frozen=True, slots=True)
 class Windows:
@@ -37,11 +42,13 @@ class Windows:
     Attributes:
         bars: Sizes in bytes, by the guest bus that they are on.
         below: The buses whose bridge is on a bus.
+        roots: Those of them that are root buses too (expander buses), in the guest's order.
         ports: The buses into which something can be plugged.
     """
 
     bars: Mapping[int, Sequence[int]]
     below: Mapping[int, Sequence[int]]
+    roots: tuple[int, ...]
     ports: frozenset[int]
 
     def bytes_taken(self, hole_bytes: int, *, is_uefi: bool) -> int:
@@ -49,7 +56,17 @@ class Windows:
         kept = 0
         if is_uefi and hole_bytes > OVMFS_LEAST:
             kept = 1 << (hole_bytes // _PART_OF_A_PORT - 1).bit_length()
-        return _end(self._blocks_on(0, self.below, kept, is_uefi=is_uefi))
+        if not is_uefi:
+            return _end(self._blocks_on(0, self.below, kept, is_uefi=False))
+        below = {
+            bus: [other for other in buses if other not in self.roots]
+            for bus, buses in self.below.items()
+        }
+        end = 0
+        for root in (0, *self.roots):
+            blocks = list(self._blocks_on(root, below, kept, is_uefi=True))
+            end = round_up(end, max((block.step for block in blocks), default=1)) + _end(blocks)
+        return end
 
     def _blocks_on(
         self, bus: int, below: Mapping[int, Sequence[int]], kept: int, *, is_uefi: bool
@@ -106,7 +123,9 @@ def windows_of(
         host, guest = placement.assignment.host_address, placement.guest_address
         if host is not None:
             bars[guest.bus if guest is not None else 0] += sizes.get(host, ())
-    return Windows(bars, below, frozenset(ports))
+    numbers = {index: c.bus_nr or 0 for index, c in controllers.items() if c.model in _ROOTS}
+    roots = sorted(numbers, key=lambda index: numbers[index])
+    return Windows(bars, below, tuple(roots), frozenset(ports))
 
 
 def _added_by_libvirt(

@@ -1,6 +1,7 @@
 """How large a hole is: BARs and windows at multiples of their sizes, laid out by hand again."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -150,6 +151,26 @@ def test_windows_below_a_switch_are_in_its_window() -> None:
     plan = GuestPlan((placement,), (port, switch, below))
     assert hole_for(plan, guest(), bars_of(plan, *H100)) == 257 * GIB
     assert hole_for(plan, guest(), bars_of(plan, *H100), is_uefi=True) == 256 * GIB
+
+
+def test_ovmf_lays_root_buses_out_one_after_the_other() -> None:
+    plan = behind_ports(2)
+    expanders = [
+        PlannedController(index, "pcie-expander-bus", PciAddress(0, 0, index, 0), bus_nr=bus_nr)
+        for index, bus_nr in ((1, 200), (2, 100))
+    ]
+    ports = [
+        replace(port, address=PciAddress(0, index, 0, 0))
+        for index, port in zip((1, 2), plan.controllers, strict=True)
+    ]
+    plan = GuestPlan(plan.placements, (*expanders, *ports))
+    windows = windows_of(plan, guest(), {host(0): H100, host(1): H100})
+    assert windows.roots == (2, 1)
+    # 2 in each of 21 ports of bus 0, from 128 on the one, from 384 the other.
+    bar = 128 * GIB + 48 * MIB
+    assert windows.bytes_taken(512 * GIB, is_uefi=True) == 384 * GIB + bar
+    assert windows.bytes_taken(512 * GIB, is_uefi=False) == 512 * GIB
+    assert hole_for(plan, guest(), bars_of(plan, *H100), is_uefi=True) == 1024 * GIB
 
 
 sizes_of_functions = st.lists(

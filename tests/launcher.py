@@ -139,9 +139,16 @@ class Sidecar:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return int(children.split()[0]) if children else self.process.pid
 
+    def _made_at(self) -> int | None:
+        """When its socket was made; None without one. It may go at any moment: a stale one does."""
+        try:
+            return self.socket.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
     def wait_for_socket(self, stale: int | None = None, poll_s: float = 0.02) -> None:
         deadline = time.monotonic() + START_S
-        while not self.socket.exists() or self.socket.stat().st_mtime_ns == stale:
+        while self._made_at() in (None, stale):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, "no socket"
             time.sleep(poll_s)

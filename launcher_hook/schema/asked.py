@@ -35,6 +35,6 @@ def check_options(
                 f"devices.{alias}.{key_at(fault.path)}",
                 f"{schemas.name} does not know it: {fault.what}",
                 "take it out; if the launcher's libvirt is newer and knows it, check against that "
-                "one's schemas: render and plan take --schema-version, an image has those that "
+                "one's schemas: render and doctor take --schema-version, an image has those that "
                 "are pinned in schemas/manifest.toml",
             )

@@ -1,20 +1,19 @@
 """Any bytes as the node that `doctor` looks at: a snapshot, and what its kernel says of itself."""
 
-import atexit
 import json
 import os
-import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
 
+from fuzz.target import scratch
 from hosttree import build_host_tree, gpu
 
 from launcher_hook.deviceplugin.scan import Node
 from launcher_hook.deviceplugin.selection import select_by_vendor
 from launcher_hook.devnodes import NodeTree
 from launcher_hook.doctor.nodefacts import NodeFacts, read_kernel, read_node
-from launcher_hook.snapshot import open_nodes, parse_snapshot, print_snapshot
+from launcher_hook.snapshot import parse_snapshot, print_snapshot
 from launcher_hook.sysfs import HostTree
 
 SELECTION = select_by_vendor({0x10DE: "nvidia.com"}, ("03",))
@@ -30,16 +29,14 @@ class _Kernel:
     """A ``/proc`` and a ``/sys`` in memory; each input writes them anew."""
 
     def __init__(self) -> None:
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        top = Path(tempfile.mkdtemp(prefix="lh", dir=memory))
-        atexit.register(shutil.rmtree, top, ignore_errors=True)
+        top = scratch()
         self.proc, self.sysfs = top / "proc", top / "sys"
         self.tables = self.sysfs / "firmware/acpi/tables"
         (self.proc / "7").mkdir(parents=True)
         self.tables.mkdir(parents=True)
 
     def write(self, parts: list[bytes]) -> None:
-        for name, content in zip(_FILES, parts, strict=False):
+        for name, content in zip(_FILES, parts[:_TABLES], strict=True):
             (self.proc / name).write_bytes(content)
         for table in self.tables.iterdir():
             table.unlink()
@@ -63,7 +60,7 @@ def read(content: bytes) -> NodeFacts:
     parts += [b""] * (_TABLES + 2 - len(parts))
     host = parse_snapshot(parts.pop(), "snapshot")
     _kernel().write(parts)
-    node = Node(host, open_nodes(host, None), SELECTION, lambda *_: None)
+    node = Node(host, host.nodes, SELECTION, lambda *_: None)
     return read_node(node, read_kernel(_kernel().sysfs, _kernel().proc, host))
 
 

@@ -1,11 +1,8 @@
 """Any bytes as a pci.ids: names for people, and resource names made of them."""
 
-import os
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
-from fuzz.target import Target
+from fuzz.target import Target, scratch
 from pluginnode import PCI_IDS
 
 from launcher_hook.deviceplugin.names import (
@@ -17,9 +14,7 @@ from launcher_hook.deviceplugin.names import (
 from launcher_hook.errors import one_line
 from launcher_hook.pciids import load_names
 
-_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-_directory = tempfile.TemporaryDirectory(prefix="lh", dir=_memory)
-_file = Path(_directory.name) / "pci.ids"
+_file = scratch() / "pci.ids"
 
 
 def check(data: bytes) -> None:

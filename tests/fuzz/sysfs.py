@@ -1,15 +1,12 @@
 """Any bytes as a node: contents, names and link targets below a ``/sys``, and a snapshot."""
 
-import atexit
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from fuzz.domain import SCHEMAS, check_refusal, check_rendered
-from fuzz.target import CASES, Target
+from fuzz.target import CASES, Target, scratch
 from hosttree import add_mdev, build_host_tree, device_directory, gpu
 
 from launcher_hook.deviceplugin.scan import Node
@@ -19,7 +16,7 @@ from launcher_hook.env import parse_allocations
 from launcher_hook.errors import HookError, SchemaError
 from launcher_hook.host import Host
 from launcher_hook.render import Inputs, render_domain
-from launcher_hook.snapshot import open_nodes, parse_snapshot, print_snapshot
+from launcher_hook.snapshot import HostSnapshot, parse_snapshot, print_snapshot
 from launcher_hook.sysfs import HostTree
 
 BDF = "0000:86:00.0"
@@ -39,10 +36,7 @@ class Tree:
     """A node in memory; each input writes a few of its files and links anew."""
 
     def __init__(self) -> None:
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        self.top = Path(tempfile.mkdtemp(prefix="lh", dir=memory))
-        atexit.register(shutil.rmtree, self.top, ignore_errors=True)
-        self.root = build_host_tree(self.top / "sys", gpu(BDF, group=42)[:2])
+        self.root = build_host_tree(scratch() / "sys", gpu(BDF, group=42)[:2])
         add_mdev(self.root, UUID, BDF, group=43, type_name="GRID T4-1Q")
         self.device = device_directory(self.root, BDF)
         self.mdev = self.root / "bus/mdev/devices" / UUID
@@ -119,7 +113,8 @@ def check(data: bytes) -> None:
         functions = host.functions({0x10DE})
         again = parse_snapshot(print_snapshot(host, nodes), "snapshot")
         assert [f for f in again.functions() if f in functions] == list(functions)
-        node = Node(host, open_nodes(host, None), SELECTION, lambda *_: None)
+        own = host.nodes if isinstance(host, HostSnapshot) else nodes
+        node = Node(host, own, SELECTION, lambda *_: None)
         for device in node.take_inventory(every=True).devices():
             node.present(device)
         inputs = replace(INPUTS, host=host)

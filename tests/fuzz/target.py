@@ -1,10 +1,14 @@
 """What a fuzz target is, and how inputs are made without a fuzzer."""
 
+import atexit
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from random import Random
+
+from hosttree import quick_directory
 
 REPOSITORY = Path(__file__).parents[2]
 CASES = REPOSITORY / "fixtures" / "cases"
@@ -40,6 +44,13 @@ def load_target(name: str) -> Target:
     target = import_module(f"fuzz.{name}").TARGET
     assert isinstance(target, Target)
     return target
+
+
+def scratch() -> Path:
+    """A directory in memory, there for as long as the process is."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(quick_directory())
 
 
 def case_files(name: str) -> list[bytes]:

@@ -139,6 +139,12 @@ class Sidecar:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return int(children.split()[0]) if children else self.process.pid
 
+    def kill(self) -> int | None:
+        """kill -9; when its socket was made, if it was."""
+        self.process.kill()
+        self.process.wait()
+        return self._made_at()
+
     def _made_at(self) -> int | None:
         """When its socket was made; None without one. It may go at any moment: a stale one does."""
         try:

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import slotplans
+from slotplans import address
+
 from launcher_hook.model import (
     Assignment,
     GuestNuma,
@@ -10,10 +13,8 @@ from launcher_hook.model import (
     GuestTopology,
     HostFacts,
     HostFunction,
-    Machine,
     PresentHostdev,
 )
-from launcher_hook.pci import PciAddress
 from launcher_hook.plan import plan_guest
 from launcher_hook.settings import Layout, Settings
 
@@ -21,12 +22,8 @@ TWO_CELLS = GuestNuma(
     cells={0: frozenset(range(4)), 1: frozenset(range(4, 8))},
     memory_nodes={0: frozenset({0}), 1: frozenset({1})},
 )
-Q35 = GuestTopology(Machine.Q35, "q35", {}, {}, waiting=8, waiting_on_root=0, numa=TWO_CELLS)
+Q35 = replace(slotplans.Q35, numa=TWO_CELLS)
 PORT, SWITCH = "0000:15:01.0", ("0000:15:01.0", "0000:16:00.0")
-
-
-def address(bdf: str) -> PciAddress:
-    return PciAddress.parse(bdf)
 
 
 def function(bdf: str, *bridges: str, numa: int | None = 0) -> HostFunction:

@@ -249,9 +249,7 @@ def test_it_ends_with_status_0_and_takes_its_socket_away(how: str) -> None:
 
 def test_the_socket_of_a_crashed_predecessor_is_replaced() -> None:
     with running_sidecar(*NO_SYSFS) as first:
-        first.process.kill()
-        first.process.wait()
-        stale = first.socket.stat().st_mtime_ns
+        stale = first.kill()
         with running_sidecar(*NO_SYSFS, directory=first.directory, stale=stale) as second:
             assert second.info().name == "hook-sidecar-0"
 

@@ -61,13 +61,6 @@ def under_way(sidecar: Sidecar) -> Iterator[list[bytes | grpc.StatusCode]]:
     thread.join(START_S)
 
 
-def kill(sidecar: Sidecar) -> int | None:
-    """kill -9; when its socket was made, if it was."""
-    sidecar.process.kill()
-    sidecar.process.wait()
-    return sidecar.socket.stat().st_mtime_ns if sidecar.socket.exists() else None
-
-
 # kill -9 at every step of a boot
 
 
@@ -75,7 +68,7 @@ def test_killed_before_its_socket_is_there_it_leaves_nothing(sysfs: Path, withst
     with running_sidecar("--sysfs", sysfs, wait=False) as first:
         while not Path(f"/proc/{first.process.pid}/maps").read_text().count("lxml"):
             assert not first.socket.exists()
-        kill(first)
+        first.kill()
         assert list(first.directory.iterdir()) == []
         with running_sidecar(*NO_SYSFS, directory=first.directory) as second:
             assert second.define(DOMAIN, VMI) == EXPECTED
@@ -95,7 +88,7 @@ def test_killed_with_its_socket_there_the_next_one_takes_its_place(
         if step == "between two passes":
             answer = first.define(DOMAIN, VMI)
             assert answer == EXPECTED
-        stale = kill(first)
+        stale = first.kill()
         with pytest.raises(grpc.RpcError) as caught:
             ask_define(first.socket, DOMAIN, VMI)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # at once, and not in a minute
@@ -114,7 +107,7 @@ def test_killed_in_a_call_the_call_fails_and_the_next_one_answers_it(
         expected = first.define(DOMAIN, VMI)
         with holding(device_directory(sysfs, BUSY), pid=first.pid) as held, under_way(first) as got:
             held.wait()
-            stale = kill(first)
+            stale = first.kill()
         assert got == [grpc.StatusCode.UNAVAILABLE]
         with running_sidecar("--sysfs", sysfs, directory=first.directory, stale=stale) as second:
             assert second.define(DOMAIN, VMI) == expected

@@ -77,6 +77,6 @@ clean: ## remove all that make brought or built (the next make needs the network
 	@$(SETUP) python
 	@touch $@
 
-.venv/.stamp-schemas: .venv/.stamp-python schemas/manifest.toml $(wildcard schemas/*.py)
+.venv/.stamp-schemas: .venv/.stamp-python schemas/manifest.toml schemas/fetch.py schemas/debian.py
 	@$(SETUP) schemas
 	@touch $@

@@ -60,6 +60,11 @@ class HostFunction:
         return (top.domain, top.bus)
 
     @property
+    def base_class(self) -> int | None:
+        """The upper 8 bits of its class: 0x03 is a display controller."""
+        return None if self.class_code is None else self.class_code >> 16
+
+    @property
     def ids(self) -> str | None:
         """Vendor and device as lspci writes them, ``10de:1f08``; None where one is not known."""
         if self.vendor_id is None or self.device_id is None:

@@ -77,7 +77,7 @@ def _left_to_kubevirt(facts: NodeFacts, selection: Selection) -> Iterator[Findin
 
 
 def _nothing_selected(facts: NodeFacts, choose: str) -> Finding:
-    others = [f for f in facts.functions if (f.class_code or 0) >> 16 == _DISPLAY]
+    others = [f for f in facts.functions if f.base_class == _DISPLAY]
     what = "nothing on the node is selected for VMs"
     if others:
         what += f"; its display functions are {listed(map(_named, others))}"
@@ -208,9 +208,9 @@ def bind_commands(functions: Sequence[HostFunction], facts: NodeFacts) -> str:
         "echo $f > /sys/bus/pci/drivers_probe; done"
     )
     ids = sorted({f.ids for f in functions if f.ids is not None})
-    nodes_own = {f.ids for f in _nodes_own(facts)}
     if not ids:
         return now
+    nodes_own = {f.ids for f in _nodes_own(facts)}
     if nodes_own.isdisjoint(ids):
         return (
             f"{now}; for every boot add {','.join(ids)} to vfio-pci.ids= on the kernel command line"
@@ -238,7 +238,7 @@ def _nodes_own(facts: NodeFacts) -> Iterator[HostFunction]:
 def _part_ways(group: int, holders: Sequence[HostFunction], facts: NodeFacts) -> str:
     """What to do where others are in the group: what the node lives on is not to be taken first."""
     commands = f"bind to vfio-pci, or to no driver: {bind_commands(holders, facts)}"
-    used = [f for f in holders if (f.class_code or 0) >> 16 in _NODES_LIVELIHOOD]
+    used = [f for f in holders if f.base_class in _NODES_LIVELIHOOD]
     if not used:
         return commands
     return (

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
@@ -46,8 +47,6 @@ class OneCallThreads(Executor):
     def _work(self) -> None:
         while True:
             self._calls.get()()
-            try:
+            with suppress(Exception):  # no thread or memory for another: this one goes on
                 self._start_one()
-            except Exception:  # no thread or memory for another: this one goes on
-                continue
-            return
+                return

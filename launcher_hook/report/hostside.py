@@ -52,9 +52,8 @@ def _neighbour_spots(decision: Decision, names: PciNames) -> Iterator[Spot]:
     assigned = {placement.assignment.host_address for placement in decision.plan.placements}
     groups = {f.iommu_group for address, f in facts.functions.items() if address in assigned}
     for function in facts.functions.values():
-        is_bridge = function.class_code is not None and function.class_code >> 16 == _BRIDGE
         in_group = function.iommu_group is not None and function.iommu_group in groups
-        if in_group and not is_bridge and function.address not in assigned:
+        if in_group and function.base_class != _BRIDGE and function.address not in assigned:
             short = _is_short(facts)
             yield _host_spot(function, _function_leaf(None, function, names, short), short)
 

@@ -10,7 +10,6 @@ from launcher_hook.report.facts import describe_hole, device_facts, print_option
 _COLUMNS = ("device", "alias", "host", "class", "name", "group", "numa", "guest", "options", "why")
 _OPTIONS = _COLUMNS.index("options")
 
-
 _NARROW = 60
 """Characters. Less is too little for the reason: it stands below its device then."""
 _INDENT = "    "
@@ -64,10 +63,10 @@ def _lines(facts: Sequence[str], reasons: Sequence[str], columns: int) -> Iterat
             yield f"{fact}  {first}\n"
             yield from (f"{' ' * indent}{line}\n" for line in more)
         return
+    room = max(columns - len(_INDENT), _NARROW)
     yield f"{facts[0].rstrip()}\n"
     for fact, reason in zip(facts[1:], reasons[1:], strict=True):
         yield f"{fact.rstrip()}\n"
-        room = max(columns - len(_INDENT), _NARROW)
         yield from (f"{_INDENT}{line}\n" for line in wrap(reason, room, break_long_words=False))
 
 

@@ -3,7 +3,8 @@
 The launcher goes through ``gpus[]`` and then ``hostDevices[]`` and takes for each entry the next
 address of its resource's variable; an address taken is gone from every other variable (kubevirt
 pkg/virt-launcher/virtwrap/device/hostdevice). What it has decided stands in the domain as a
-``<hostdev>`` under the entry's alias, and we keep to it; we decide only what it has not.
+``<hostdev>`` under the entry's alias, and we keep to it; we decide only what it has not. The device
+of a resource claim is never in a variable.
 """
 
 import re
@@ -186,7 +187,7 @@ def _claims(
     free = {hostdev.alias: hostdev for hostdev in present if hostdev.alias}
     claims = {}
     for request in requests:
-        claim = free.pop(f"ua-{request.kind}-{request.name}", None)
+        claim = free.pop(f"ua-{request.launcher_alias}", None)
         if claim is not None:
             claims[request.path] = claim
     left = [
@@ -200,14 +201,16 @@ def _claims(
         for base in {alias, _NUMBER_OF_ALIAS.sub("", alias)}:
             given.setdefault(base, []).append(alias)
     for request in left:
-        clean = _NOT_IN_ALIAS.sub("-", f"ua-{request.kind}-{request.name}")
+        clean = _NOT_IN_ALIAS.sub("-", f"ua-{request.launcher_alias}")
         one = next((alias for alias in given.get(clean, ()) if alias in free), None)
         if one is not None:
             claims[request.path] = free.pop(one)
-    # libvirt has dropped it: passes 2 and 3 of a hook that came late. The launcher writes its
-    # hostdevs in the order of the requests.
+    # libvirt has dropped it: passes 2 and 3 of a hook that came late. The launcher writes the
+    # hostdevs of hostDevices first, and of either list those of claims last (kubevirt
+    # pkg/virt-launcher/virtwrap: generateConverterContext, NewHostDeviceDomainConfigurator).
     nameless = [hostdev for hostdev in present if hostdev.alias is None]
     left = [request for request in left if request.path not in claims]
+    left.sort(key=lambda request: (request.kind == "gpu", request.resource is None))
     if len(nameless) == len(left):
         claims.update(zip((request.path for request in left), nameless, strict=True))
     return claims
@@ -225,11 +228,11 @@ def _next_source(
     taken: Collection[HostSource],
 ) -> tuple[HostSource, str]:
     where = f"{request.path} ({request.name!r})"
-    alias = f"ua-{request.kind}-{request.name}"
+    alias = f"ua-{request.launcher_alias}"
     if request.resource is None:
         raise InputError(
             where,
-            f"it is a DRA claim, and the domain has no hostdev {alias!r}",
+            f"its device is that of a resource claim, and the domain has no hostdev {alias!r}",
             "give the domain that the launcher wrote for this VMI",
         )
     allocated = _allocated(request.resource, allocations)
@@ -290,7 +293,7 @@ def _assignment(
     variable: str,
     aliases: AliasBook,
 ) -> Assignment:
-    wanted = f"{request.kind}-{request.name}"
+    wanted = request.launcher_alias
     alias = aliases.give(wanted) if present is None else aliases.keep(present, wanted)
     display, ramfb = _asked_display(request, present)
     return Assignment(

@@ -110,13 +110,32 @@ class HostFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """The request of a resource claim (DRA) that is to bring an entry's device.
+
+    Attributes:
+        claim: ``claimName``: the name of an entry of the VMI's ``spec.resourceClaims[]``, and with
+            it of the pod's.
+        request: ``requestName``: one of the claim's ``spec.devices.requests[]``; "" where the VMI
+            does not say.
+    """
+
+    claim: str
+    request: str
+
+    def __str__(self) -> str:
+        return f"{self.claim}/{self.request}"
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceRequest:
     """One entry of the VMI's ``gpus[]`` or ``hostDevices[]``.
 
     Attributes:
         kind: ``gpu`` or ``hostdevice``, as in the launcher's alias.
-        resource: Extended resource, e.g. ``nvidia.com/GH100``; None for a DRA claim.
+        resource: Extended resource, e.g. ``nvidia.com/GH100``; None for a resource claim's device.
         path: Where the entry stands in the VMI, for messages.
+        claim: None for an entry with a resource.
         display: ``virtualGPUOptions.display.enabled``; None where the VMI does not say.
         ramfb: ``virtualGPUOptions.display.ramFB.enabled``; None where the VMI does not say.
     """
@@ -127,6 +146,16 @@ class DeviceRequest:
     path: str
     display: bool | None = None
     ramfb: bool | None = None
+    claim: ClaimRequest | None = None
+
+    @property
+    def launcher_alias(self) -> str:
+        """The alias that virt-launcher gives the entry's hostdev, without ``ua-``.
+
+        kubevirt pkg/virt-launcher/virtwrap/device/hostdevice: AliasPrefix of gpu, generic and dra,
+        the last from 1.6 on.
+        """
+        return f"{'dra-' if self.resource is None else ''}{self.kind}-{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

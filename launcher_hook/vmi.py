@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.model import MOST_DEVICES, DeviceRequest
+from launcher_hook.model import MOST_DEVICES, ClaimRequest, DeviceRequest
 
 CONFIG_ANNOTATION = "passthrough.launcher-hook.io/config"
 
@@ -270,6 +270,8 @@ def _request(
     if not isinstance(entry, dict):
         raise InputError(where, f"{shorten(entry)} is not a mapping", "write name and deviceName")
     name, resource = entry.get("name"), entry.get("deviceName")
+    if resource == "":  # no deviceName, as KubeVirt reads it: only then the entry is a claim's
+        resource = None
     if not isinstance(name, str) or not name:
         raise InputError(where, f"its name is {shorten(name)}", "give the device a name")
     if not name.isprintable() or len(name) > _LONGEST_NAME:
@@ -279,30 +281,46 @@ def _request(
             f"give it one of at most {_LONGEST_NAME} printable characters",
         )
     if resource is not None and (
-        not isinstance(resource, str) or not 0 < len(resource) <= _LONGEST_RESOURCE
+        not isinstance(resource, str) or len(resource) > _LONGEST_RESOURCE
     ):
         raise InputError(
             where, f"its deviceName is {shorten(resource)}", "write a resource, vendor/NAME"
         )
-    if resource is None and not entry.get("claimName"):
-        raise InputError(
-            where,
-            f"{shorten(name)} has no deviceName",
-            "write deviceName: vendor/NAME, or a claimName",
-        )
-    alias = f"{kind}-{name}"
-    if alias in seen:
-        raise InputError(where, f"the name {shorten(name)} is that of {seen[alias]}", "rename one")
-    seen[alias] = path
+    claim = _claim(entry, name, where) if resource is None else None
     vgpu = _mapping(entry, "virtualGPUOptions", where)
-    return DeviceRequest(
+    request = DeviceRequest(
         kind=kind,
         name=name,
         resource=resource,
         path=path,
         display=_enabled(vgpu, "display", where),
         ramfb=_enabled(_mapping(vgpu, "display", where), "ramFB", where),
+        claim=claim,
     )
+    first = seen.setdefault(request.launcher_alias, path)
+    if first != path:
+        raise InputError(where, f"the name {shorten(name)} is that of {first}", "rename one")
+    return request
+
+
+def _claim(entry: Mapping[str, Any], name: str, where: str) -> ClaimRequest:
+    if entry.get("claimName") is None:
+        raise InputError(
+            where,
+            f"{shorten(name)} has no deviceName",
+            "write deviceName: vendor/NAME, or claimName and requestName",
+        )
+    texts = []
+    for key, optional in (("claimName", False), ("requestName", True)):
+        text = entry.get(key)
+        if optional and text is None:
+            text = ""
+        elif not isinstance(text, str) or not 0 < len(text) <= _LONGEST_NAME:
+            raise InputError(
+                where, f"its {key} is {shorten(text)}", f"write a name of at most {_LONGEST_NAME}"
+            )
+        texts.append(text)
+    return ClaimRequest(*texts)
 
 
 def _enabled(options: Mapping[str, Any], name: str, where: str) -> bool | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,13 @@ from hypothesis import strategies as st
 from launcher_hook.assign import AliasBook, assign_devices
 from launcher_hook.env import parse_allocations
 from launcher_hook.errors import InputError
-from launcher_hook.model import Assignment, DeviceRequest, HostSource, PresentHostdev
+from launcher_hook.model import (
+    Assignment,
+    ClaimRequest,
+    DeviceRequest,
+    HostSource,
+    PresentHostdev,
+)
 from launcher_hook.pci import PciAddress
 
 A, B, C = (PciAddress.parse(f"0000:{bus}:00.0") for bus in ("3b", "86", "af"))
@@ -20,6 +27,13 @@ OTHER_UUID = "4b20d080-1b54-4048-85b3-a6a62d165c02"
 
 def gpu(name: str, resource: str | None = "x/A", index: int = 0) -> DeviceRequest:
     return DeviceRequest("gpu", name, resource, f"gpus[{index}] {name}")
+
+
+def of_claim(
+    name: str, kind: Literal["gpu", "hostdevice"] = "gpu", index: int = 0
+) -> DeviceRequest:
+    path = f"{kind}s[{index}] {name}, claim"
+    return DeviceRequest(kind, name, None, path, claim=ClaimRequest("c", f"r{index}"))
 
 
 def hostdev(source: HostSource, alias: str | None = None) -> PresentHostdev:
@@ -121,6 +135,58 @@ def test_hostdevs_whose_alias_was_dropped_are_found_by_their_order() -> None:
     ]
 
 
+def test_a_claims_hostdev_is_found_by_the_alias_that_the_launcher_gives_it() -> None:
+    assigned = assign(
+        [of_claim("a"), of_claim("b", index=1), of_claim("a", "hostdevice")],
+        {},
+        [
+            hostdev(A, "ua-dra-hostdevice-a"),
+            hostdev(B, "ua-dra-gpu-a"),
+            hostdev(UUID, "ua-dra-gpu-b"),
+            hostdev(C, "ua-sriov-a"),
+        ],
+    )
+    assert pairs(assigned) == [
+        ("a", B, "ua-dra-gpu-a"),
+        ("b", UUID, "ua-dra-gpu-b"),
+        ("a", A, "ua-dra-hostdevice-a"),
+        (None, C, "ua-sriov-a"),
+    ]
+
+
+def test_an_entry_of_a_resource_and_a_claims_of_one_name_have_each_their_own_hostdev() -> None:
+    assigned = assign(
+        [gpu("a"), of_claim("a")], {}, [hostdev(A, "ua-dra-gpu-a"), hostdev(B, "ua-gpu-a")]
+    )
+    assert pairs(assigned) == [("a", B, "ua-gpu-a"), ("a", A, "ua-dra-gpu-a")]
+
+
+def test_a_claims_alias_with_a_dot_is_replaced_and_found_again() -> None:
+    (first,) = assign([of_claim("g-1.x")], {}, [hostdev(A, "ua-dra-gpu-g-1.x")])
+    assert first.alias == "ua-dra-gpu-g-1-x"
+    assert pairs(assign([of_claim("g-1.x")], {}, [hostdev(A, first.alias)])) == [
+        ("g-1.x", A, "ua-dra-gpu-g-1-x")
+    ]
+
+
+def test_dropped_aliases_are_found_in_the_order_in_which_the_launcher_writes_its_hostdevs() -> None:
+    """Host devices before GPUs, and of either those of claims last."""
+    requests = [
+        of_claim("g.1"),
+        gpu("g.2", index=1),
+        of_claim("h.1", "hostdevice"),
+        DeviceRequest("hostdevice", "h.2", "x/A", "hostDevices[1] h.2"),
+    ]
+    d = PciAddress.parse("0000:d8:00.0")
+    present = [hostdev(source) for source in (A, B, C, d)]
+    assert [(a.name, a.source) for a in assign(requests, {}, present)] == [
+        ("g.1", d),
+        ("g.2", C),
+        ("h.1", B),
+        ("h.2", A),
+    ]
+
+
 def test_what_no_request_claims_is_attached_too_in_host_address_order() -> None:
     assigned = assign(environ={"PCI_RESOURCE_B": f"{C},{A}", "PCI_RESOURCE_A": str(B)})
     assert pairs(assigned) == [
@@ -218,8 +284,9 @@ def test_a_device_that_no_request_names_has_an_alias_of_its_source() -> None:
          "the pod allocated one 'x/A' more, or drop the entry"),
         ([gpu("g0"), gpu("g1")], {"PCI_RESOURCE_X_A": str(A)}, "'g1'.: PCI_RESOURCE_X_A has 1 "
          "device.s., and none is left"),
-        ([gpu("g0", None)], {}, r"gpus\[0\] g0 \('g0'\): it is a DRA claim, and the domain has no "
-         "hostdev 'ua-gpu-g0'; give the domain that the launcher wrote for this VMI$"),
+        ([of_claim("g0")], {"PCI_RESOURCE_X_A": str(A)}, r"gpus\[0\] g0, claim \('g0'\): its "
+         "device is that of a resource claim, and the domain has no hostdev 'ua-dra-gpu-g0'; give "
+         "the domain that the launcher wrote for this VMI$"),
     ],
 )  # fmt: skip
 def test_a_request_that_nothing_backs_is_refused(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from launcher_hook.errors import InputError
+from launcher_hook.model import ClaimRequest
 from launcher_hook.vmi import parse_vmi
 
 
@@ -94,6 +95,35 @@ def test_an_interface_with_an_address_of_its_own_is_named_by_its_alias() -> None
 def test_a_dra_claim_has_no_resource() -> None:
     vmi = parse(manifest({"gpus": [{"name": "g", "claimName": "c", "requestName": "r"}]}))
     assert vmi.requests[0].resource is None
+    assert vmi.requests[0].claim == ClaimRequest("c", "r")
+
+
+@pytest.mark.parametrize(
+    ("entry", "resource", "claim"),
+    [
+        ({"deviceName": "", "claimName": "c", "requestName": "r"}, None, ClaimRequest("c", "r")),
+        ({"deviceName": "x/G", "claimName": "c", "requestName": "r"}, "x/G", None),
+        ({"claimName": "c"}, None, ClaimRequest("c", "")),
+    ],
+    ids=["empty resource", "both", "no request"],
+)
+def test_an_entry_is_a_claims_as_kubevirt_reads_it(
+    entry: dict[str, str], resource: str | None, claim: ClaimRequest | None
+) -> None:
+    """KubeVirt's IsGPUDRA: no deviceName, or an empty one."""
+    (request,) = parse(manifest({"gpus": [{"name": "g", **entry}]})).requests
+    assert (request.resource, request.claim) == (resource, claim)
+
+
+def test_an_entry_of_a_resource_and_a_claims_may_have_one_name() -> None:
+    entries = [{"name": "g", "deviceName": "x/G"}, {"name": "g", "claimName": "c"}]
+    requests = parse(manifest({"hostDevices": entries, "gpus": entries})).requests
+    assert [request.launcher_alias for request in requests] == [
+        "gpu-g",
+        "dra-gpu-g",
+        "hostdevice-g",
+        "dra-hostdevice-g",
+    ]
 
 
 def test_fields_that_are_null_are_not_there() -> None:
@@ -148,7 +178,13 @@ def test_what_is_no_vmi_is_refused(data: bytes, message: str) -> None:
         ({"gpus": "x"}, "spec.domain.devices.gpus: 'x' is not a list; write '- name: ...'"),
         ({"gpus": ["x"]}, r"gpus\[0\]: 'x' is not a mapping; write name and deviceName"),
         ({"gpus": [{"deviceName": "x/G"}]}, r"gpus\[0\]: its name is None; give the device a name"),
-        ({"gpus": [{"name": "g"}]}, "'g' has no deviceName; write deviceName: vendor/NAME"),
+        ({"gpus": [{"name": "g"}]}, "'g' has no deviceName; write deviceName: vendor/NAME, or "
+         "claimName and requestName$"),
+        ({"gpus": [{"name": "g", "requestName": "r"}]}, "'g' has no deviceName; write "),
+        ({"gpus": [{"name": "g", "claimName": ["c"]}]}, r"claimName is \['c'\]; write a name of "),
+        ({"gpus": [{"name": "g", "claimName": "c", "requestName": 7}]}, "its requestName is 7; "),
+        ({"gpus": [{"name": "g", "claimName": "c"}] * 2},
+         r"gpus\[1\]: the name 'g' is that of spec.domain.devices.gpus\[0\]; rename one"),
         ({"gpus": [{"name": "g", "deviceName": 7}]}, "its deviceName is 7; write a resource"),
         ({"gpus": [{"name": "g", "deviceName": "x/G"}] * 2},
          r"gpus\[1\]: the name 'g' is that of spec.domain.devices.gpus\[0\]; rename one"),

@@ -108,7 +108,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
-    from launcher_hook.schema import load_schemas
+    from launcher_hook.schema import load_schemas, named_faults
     from launcher_hook.validate import Verdict, print_verdicts, validate_domain
 
     schemas = load_schemas(arguments.schema_version)
@@ -128,7 +128,8 @@ def _validate(arguments: argparse.Namespace) -> int:
         if libvirt is not None and verdict.is_domain:
             # Its own schema only where ours has nothing to say: that one names the place.
             more = libvirt.fault(data, validate=not verdict.faults)
-            verdict = Verdict(verdict.where, (*verdict.faults, *more))
+            ours = verdict.faults if more else named_faults(verdict.faults)
+            verdict = Verdict(verdict.where, (*ours, *more))
         verdicts.append(verdict)
     checkers = schemas.name if libvirt is None else f"{schemas.name}, and in {libvirt.name}"
     _print(print_verdicts(verdicts, checkers, arguments.output))

@@ -2,6 +2,7 @@
 """The fault finder: which element and attribute it names where libxml2 only refuses."""
 
 import time
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,30 @@ def test_faults_are_found_exactly_where_libxml2_refuses(
     for fault in faults:
         assert root.getroottree().xpath(fault.path), fault
         assert "no reason that we can name" not in fault.what
+
+
+DRIVEN = {
+    "source": "<source><address domain='0x0000' bus='0x3b' slot='0x00' function='0x0'/></source>",
+    "driver": "<driver name='vfio'/>",
+    "alias": "<alias name='ua-gpu-1'/>",
+    "address": "<address type='pci' domain='0x0000' bus='0x18' slot='0x00' function='0x0'/>",
+}
+
+
+@pytest.mark.parametrize("mode", ["", "mode='subsystem'"])
+@pytest.mark.parametrize("order", list(permutations(DRIVEN)), ids="-".join)
+def test_the_children_of_a_hostdev_stand_in_any_order(
+    schemas: SchemaSet, order: tuple[str, ...], mode: str
+) -> None:
+    """KubeVirt writes <driver> behind <alias>, where libxml2 refuses it and libvirt does not."""
+    children = "".join(DRIVEN[name] for name in order)
+    root = domain_with(f"<hostdev {mode} type='pci' managed='no'>{children}</hostdev>")
+    assert schemas.document_faults(root) == ()
+    assert schemas.fragment_faults(root[-1][0]) == ()
+    children = children.replace("name='vfio'", "name='florp'")
+    root = domain_with(f"<hostdev {mode} type='pci' managed='no'>{children}</hostdev>")
+    (fault,) = schemas.document_faults(root)
+    assert fault.path == "/domain/devices/hostdev/driver/@name"
 
 
 def test_a_large_document_takes_seconds_at_most(schemas: SchemaSet) -> None:

@@ -8,7 +8,7 @@ from launcher_hook.schema.checks import check_written, look_before
 from launcher_hook.schema.fault import Fault
 from launcher_hook.schema.find import find_versions, load_schemas
 from launcher_hook.schema.rules import rule_faults
-from launcher_hook.schema.sets import SchemaSet
+from launcher_hook.schema.sets import SchemaSet, named_faults
 
 __all__ = [
     "Fault",
@@ -18,5 +18,6 @@ __all__ = [
     "find_versions",
     "load_schemas",
     "look_before",
+    "named_faults",
     "rule_faults",
 ]

@@ -16,7 +16,7 @@ from launcher_hook.errors import InputError, SchemaError
 from launcher_hook.model import Machine
 from launcher_hook.schema.fault import Element, Fault, fault_at, first_faults
 from launcher_hook.schema.rules import Finding, rule_findings
-from launcher_hook.schema.sets import FragmentName, SchemaSet
+from launcher_hook.schema.sets import FragmentName, SchemaSet, named_faults
 
 # libxml2 takes a second for 40,000 foreign elements, and four times that for twice as many.
 _MOST_ELEMENTS = 10_000
@@ -105,7 +105,7 @@ def _check_fragments(
     for element, part in zip(written, ours, strict=True):
         name: FragmentName = "controller" if element.tag == "controller" else "hostdev"
         faults = schemas.fragment_faults(element, name)
-        if faults and schemas.fragment_faults(part, name):
+        if faults and named_faults(schemas.fragment_faults(part, name)):
             _refuse(faults)
         yield from faults
 
@@ -192,7 +192,9 @@ def _check_document(before: Before, after_root: Element, schemas: SchemaSet) -> 
         yield fault_at(after_root, what, "see what fills it; a domain has some hundreds")
         return
     if before.valid and not schemas.document_valid(after_root):
-        _refuse(schemas.document_faults(after_root))
+        faults = schemas.document_faults(after_root)
+        _refuse(named_faults(faults))
+        yield from faults
     yield from before.faults
 
 

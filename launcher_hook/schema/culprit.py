@@ -29,8 +29,8 @@ def find_faults(grammar: Grammar, node: Node, pattern: Element) -> tuple[Fault, 
     """Name every fault of an element that does not fit its pattern, in document order.
 
     Returns:
-        Nothing where the element fits.  One fault that names only the element where the grammar
-        refuses it for a reason that does not show (which no libvirt schema is known to do).
+        Nothing where the element fits, and where it does not for a reason that does not show:
+        libxml2 refuses a child for its place (see ``order``).
     """
     fitter = Fitter(grammar)
     return first_faults(_faults(fitter, fitter.fit(node, pattern)), node)

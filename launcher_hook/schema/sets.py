@@ -29,6 +29,10 @@ _START = f"""<grammar xmlns="http://relaxng.org/ns/structure/1.0">
 </choice></start></include></grammar>"""
 
 
+UNNAMED = "unnamed"
+"""The rule of a fault whose reason the fault finder does not find. libvirt itself does not check a
+domain against its schema unless it is asked to, so such a fault alone refuses nothing."""
+
 # The fault finder takes a second and 40 MB for three times as many.
 _MOST_EXPLAINED = 5_000
 
@@ -118,10 +122,25 @@ class LibvirtSchemas(SchemaSet):
             return (fault_at(element, f"{what}{_MOST_EXPLAINED} elements", fix),)
         # The fault finder is a tenth of what a server has to load, and most never need it.
         from launcher_hook.schema.culprit import find_faults
+        from launcher_hook.schema.order import in_schema_order
 
         pattern = self._grammar.element(start)
-        faults = find_faults(self._grammar, element, pattern) if pattern else ()
-        if faults:
-            return faults
-        what = f"<{start}> does not fit the schema of {self.name}, for no reason that we can name"
-        return (fault_at(element, what, "compare it with libvirt's documentation of the element"),)
+        if pattern is None:
+            return (_unnamed(element, start, self.name),)
+        faults = find_faults(self._grammar, element, pattern)
+        if not faults and not self._validator.validate(
+            in_schema_order(self._grammar, element, pattern)
+        ):
+            return (_unnamed(element, start, self.name),)
+        return faults
+
+
+def named_faults(faults: Sequence[Fault]) -> tuple[Fault, ...]:
+    """Those with a reason."""
+    return tuple(fault for fault in faults if fault.rule != UNNAMED)
+
+
+def _unnamed(element: Element, start: str, schemas: str) -> Fault:
+    what = f"<{start}> does not fit the schema of {schemas}, for no reason that we can name"
+    fix = "compare it with libvirt's documentation of the element"
+    return fault_at(element, what, fix, rule=UNNAMED)

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import Literal
 
 from launcher_hook.env import MDEV_PREFIX, PCI_PREFIX, variable_of
-from launcher_hook.errors import InputError, shorten
+from launcher_hook.errors import InputError, PlanError, shorten
 from launcher_hook.model import (
     Allocation,
     Assignment,
     DeviceRequest,
+    GuestScreen,
     HostSource,
     PresentHostdev,
     source_order,
@@ -37,6 +38,8 @@ _USB_ALIAS_PREFIX = "ua-usb-host-"
 
 # Of variables that no entry uses: named in a message, and looked at for the one that was meant.
 _MOST_NAMED, _MOST_COMPARED = 3, 64
+
+_SCREEN = GuestScreen()
 
 
 def is_user_alias(alias: str) -> bool:
@@ -86,6 +89,7 @@ def assign_devices(
     aliases: AliasBook,
     usb: Sequence[str | None] = (),
     attached: Collection[HostSource] = (),
+    screen: GuestScreen = _SCREEN,
 ) -> tuple[Assignment, ...]:
     """Back every request with a host device, and account for every device there is.
 
@@ -98,6 +102,7 @@ def assign_devices(
         aliases: Knows the aliases of all devices.
         usb: Aliases of the USB hostdevs (None for one without); a request can be for one of them.
         attached: Host functions that other devices have, such as ``<interface type='hostdev'>``.
+        screen: Whether a vGPU's screen can be shown.
 
     Returns:
         The requests' devices in their order, then other hostdevs of the domain, then devices that
@@ -106,6 +111,7 @@ def assign_devices(
     Raises:
         InputError: A request has neither hostdev nor variable, or its variable has no address
             left; or two hostdevs have one source, or one alias.
+        PlanError: A request asks for a screen, and the guest has no graphics to show it.
     """
     by_source = _by_source(present)
     requests = [r for r in requests if not _is_usb(r, usb)]
@@ -128,11 +134,12 @@ def assign_devices(
             claim = by_source.get(source)
         else:
             source = claim.source
+        if isinstance(source, str):
+            _check_display(request, screen)
         assignment = _assignment(request, source, claim, variable, aliases)
         if screen_is_due and request.kind == "gpu" and isinstance(source, str):
             screen_is_due = False
-            if claim is None:
-                assignment = replace(assignment, display="on", ramfb="on")
+            assignment = _with_screen(assignment, screen)
         assignments.append(assignment)
     for hostdev in present:
         if hostdev.source not in taken:
@@ -318,6 +325,32 @@ def _asked_display(
     if not request.display:
         return "off", None
     return "on", "off" if request.ramfb is False else "on"
+
+
+def _check_display(request: DeviceRequest, screen: GuestScreen) -> None:
+    if request.kind == "gpu" and request.display and not screen.has_graphics:
+        raise PlanError(
+            f"{request.path} ({request.name!r})",
+            "virtualGPUOptions.display asks for a screen, and the VM has no graphics device to "
+            "show it",
+            "let it have one (autoattachGraphicsDevice), or write display: {enabled: false}",
+        )
+
+
+def _with_screen(assignment: Assignment, screen: GuestScreen) -> Assignment:
+    """Give the first vGPU the screen of which the VMI says nothing.
+
+    virt-launcher writes it without a look at the graphics, and libvirt then refuses the domain.
+    """
+    present = assignment.present
+    if not screen.has_graphics:
+        if present is None or present.display != "on":
+            return assignment
+        why = f"{assignment.why}, without a screen: the VM has no graphics device"
+        return replace(assignment, display="off", ramfb="off", why=why)
+    if present is not None:
+        return assignment
+    return replace(assignment, display="on", ramfb="off" if screen.has_ramfb else "on")
 
 
 def _is_vgpu_function(present: PresentHostdev | None) -> bool:

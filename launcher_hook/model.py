@@ -191,6 +191,19 @@ class PresentHostdev:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestScreen:
+    """What of a guest decides whether a vGPU can have a screen.
+
+    Attributes:
+        has_graphics: libvirt refuses display='on' without a ``<graphics>``.
+        has_ramfb: A device of the domain has the boot framebuffer already; QEMU takes one.
+    """
+
+    has_graphics: bool = True
+    has_ramfb: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """A host device that this domain gets, and on whose behalf.
 

@@ -14,6 +14,7 @@ from launcher_hook.domain.inspect import (
     read_aliases,
     read_hostdev,
     read_interface_sources,
+    read_screen,
     read_topology,
     read_usb_aliases,
 )
@@ -159,6 +160,7 @@ def _decide(
         aliases,
         read_usb_aliases(root),
         frozenset(read_interface_sources(root, inputs.where)),
+        read_screen(root),
     )
     facts = inputs.host.facts(
         (assignment.source for assignment in assigned), placing=by_node or placing

@@ -15,6 +15,7 @@ from launcher_hook.mdev import parse_mdev_uuid
 from launcher_hook.model import (
     GuestController,
     GuestNuma,
+    GuestScreen,
     GuestTopology,
     HostSource,
     Machine,
@@ -269,6 +270,17 @@ def read_usb_aliases(root: Element) -> tuple[str | None, ...]:
     """The aliases of the USB hostdevs; None for one without."""
     hostdevs = root.iterfind("./devices/hostdev")
     return tuple(alias_of(hostdev) for hostdev in hostdevs if hostdev.get("type") == "usb")
+
+
+def has_graphics(root: Element) -> bool:
+    """Whether there is somewhere to show a screen."""
+    return root.find("./devices/graphics") is not None
+
+
+def read_screen(root: Element) -> GuestScreen:
+    """Read whether a vGPU can have a screen."""
+    ramfb = ("./devices/hostdev[@ramfb='on']", "./devices/video/model[@type='ramfb']")
+    return GuestScreen(has_graphics(root), any(root.find(path) is not None for path in ramfb))
 
 
 def passed_function_of(interface: Element) -> Element | None:

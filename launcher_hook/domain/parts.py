@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element
-from launcher_hook.domain.inspect import name_of
+from launcher_hook.domain.inspect import has_graphics, name_of
 from launcher_hook.domain.numa import read_numa
 from launcher_hook.model import HostSource, PresentHostdev
 from launcher_hook.options import GuestParts
@@ -34,6 +34,6 @@ def read_parts(
         boot_orders=orders,
         our_boot_orders=our_orders,
         boots_by_kind=root.find("./os/boot") is not None,
-        has_graphics=root.find("./devices/graphics") is not None,
+        has_graphics=has_graphics(root),
         cells=frozenset(read_numa(root, where).cells),
     )

@@ -5,7 +5,7 @@ rule and its source. kubelet's device plugin put the group's node into the pod, 
 the guest can use are the guest's to have.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -21,22 +21,28 @@ from launcher_hook.vfio import (
     keeps_group_viable,
 )
 
+_NONE_ATTACHED: Mapping[PciAddress, bool] = {}
+
 
 def add_companions(
-    assignments: Sequence[Assignment], facts: HostFacts, settings: Settings, aliases: AliasBook
+    assignments: Sequence[Assignment],
+    facts: HostFacts,
+    settings: Settings,
+    aliases: AliasBook,
+    attached: Collection[PciAddress] = (),
 ) -> tuple[Assignment, ...]:
     """Attach the other functions of each assigned slot: same group, bound to vfio.
 
-    What the node knows of an assigned function is noted: a VF has a guest slot of its own, and a
-    vGPU's VF keeps its driver. Nothing is added where nothing is known.
+        What the node knows of an assigned function is noted: a VF has a guest slot of its own, and a
+    XX
 
-    Returns:
-        The assignments in their order, companions behind the last one of their slot and group.
+        Returns:
+            The assignments in their order, companions behind the last one of their slot and group.
     """
     assignments = [_with_facts(assignment, facts, settings) for assignment in assignments]
     if settings.companions == "ignore":
         return tuple(assignments)
-    assigned = {assignment.host_address for assignment in assignments}
+    assigned = {*attached, *(assignment.host_address for assignment in assignments)}
     # By slot and group: a slot may be in several groups, and each has its own.
     last = {_neighbourhood(a.host_address, facts): a for a in assignments}
     result = []
@@ -106,15 +112,26 @@ def _functions_of(place: _Neighbourhood, facts: HostFacts) -> Iterator[HostFunct
             yield function
 
 
-def check_host(assignments: Sequence[Assignment], facts: HostFacts) -> None:
+def check_host(
+    assignments: Sequence[Assignment],
+    facts: HostFacts,
+    attached: Mapping[PciAddress, bool] = _NONE_ATTACHED,
+) -> None:
     """Refuse what the node cannot give; what is not known is not refused.
+
+    Args:
+        assignments: With companions.
+        facts: Of the node.
+        attached: The functions that other devices of the domain have, and whether libvirt binds
+            each to vfio-pci by itself.
 
     Raises:
         HostError: A function or mediated device is not there, or its IOMMU group cannot work.
     """
     if not facts.known:
         return
-    managed = {a.host_address: a.managed == "yes" for a in assignments}
+    managed: dict[PciAddress | None, bool] = dict(attached.items())
+    managed |= {a.host_address: a.managed == "yes" for a in assignments}
     for assignment in assignments:
         address = assignment.host_address
         if address is None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from launcher_hook.assign import AliasBook, assign_devices
 from launcher_hook.companions import add_companions, check_host
+from launcher_hook.domain.attached import read_attached
 from launcher_hook.domain.document import Element, parse_domain, print_domain
 from launcher_hook.domain.edit import put_plan
 from launcher_hook.domain.inspect import (
     passed_hostdevs,
     read_aliases,
     read_hostdev,
-    read_interface_sources,
     read_screen,
     read_topology,
     read_usb_aliases,
@@ -153,20 +153,21 @@ def _decide(
     by_node = inputs.settings.layout in BY_NODE
     topology = read_topology(root, inputs.where, with_numa=by_node)
     aliases = AliasBook(read_aliases(root))
+    attached = read_attached(root, inputs.where)
     assigned = assign_devices(
         inputs.vmi.requests,
         inputs.allocations,
         [hostdev for _, hostdev in present],
         aliases,
         read_usb_aliases(root),
-        frozenset(read_interface_sources(root, inputs.where)),
+        attached,
         read_screen(root),
     )
     facts = inputs.host.facts(
         (assignment.source for assignment in assigned), placing=by_node or placing
     )
-    assigned = add_companions(assigned, facts, inputs.settings, aliases)
-    check_host(assigned, facts)
+    assigned = add_companions(assigned, facts, inputs.settings, aliases, attached)
+    check_host(assigned, facts, attached)
     plan = plan_guest(assigned, topology, inputs.settings, facts)
     if inputs.settings.devices:
         plan = _with_options(plan, root, present, facts, inputs)

@@ -281,23 +281,3 @@ def read_screen(root: Element) -> GuestScreen:
     """Read whether a vGPU can have a screen."""
     ramfb = ("./devices/hostdev[@ramfb='on']", "./devices/video/model[@type='ramfb']")
     return GuestScreen(has_graphics(root), any(root.find(path) is not None for path in ramfb))
-
-
-def passed_function_of(interface: Element) -> Element | None:
-    """The source address of an ``<interface type='hostdev'>`` that passes a PCI function."""
-    source = interface.find("./source/address")
-    if interface.get("type") != "hostdev" or source is None or source.get("type") != "pci":
-        return None
-    return source
-
-
-def read_interface_sources(root: Element, where: str) -> Iterator[PciAddress]:
-    """The host functions that ``<interface type='hostdev'>`` gives to the guest.
-
-    Raises:
-        InputError: A source cannot be read.
-    """
-    for interface in root.iterfind("./devices/interface"):
-        source = passed_function_of(interface)
-        if source is not None:
-            yield read_address(source, f"{where}:{interface.sourceline}: interface/source/address")

@@ -25,10 +25,14 @@ def _tag(name: str) -> str:
     return f"{{{QEMU_NAMESPACE}}}{name}"
 
 
+def command_line(root: Element) -> list[str]:
+    """What the domain adds to QEMU's command line, word by word."""
+    return [arg.get("value", "") for arg in root.iterfind("./qemu:commandline/qemu:arg", _NAMES)]
+
+
 def told_to_ovmf(root: Element) -> Iterator[str]:
     """The size in MiB that the domain's command line tells OVMF, each time that it does."""
-    values = [arg.get("value", "") for arg in root.iterfind("./qemu:commandline/qemu:arg", _NAMES)]
-    for option, value in pairwise(values):
+    for option, value in pairwise(command_line(root)):
         if option.lstrip("-") == "fw_cfg":
             # QemuOpts: the first part may go without its name.
             parts = value.split(",")

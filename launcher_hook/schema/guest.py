@@ -32,12 +32,14 @@ class Guest:
     """What the rules look at.
 
     Attributes:
+        root: The domain.
         devices: All children of ``<devices>``.
         seats: Devices and controllers that have an address, in document order.
         slots: Who sits in each slot, by PCI domain, bus and slot.
         controllers: PCI controllers by index; libvirt takes only one of each.
     """
 
+    root: Element
     machine: Machine
     devices: tuple[Element, ...]
     seats: tuple[Seat, ...]
@@ -67,6 +69,7 @@ def read_guest(root: Element) -> Guest:
     for seat in seats:
         slots[seat.address.slot_key].append(seat)
     return Guest(
+        root=root,
         machine=read_machine(root)[0],
         devices=devices,
         seats=seats,

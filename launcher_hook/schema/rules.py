@@ -13,10 +13,12 @@ from typing import TypeVar
 
 from launcher_hook.assign import is_user_alias
 from launcher_hook.domain.address import read_address
+from launcher_hook.domain.attached import function_sources
 from launcher_hook.domain.document import first_child
-from launcher_hook.domain.inspect import name_of, passed_function_of
+from launcher_hook.domain.inspect import name_of
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.model import PORT_MODELS, Machine
+from launcher_hook.pci import PciAddress
 from launcher_hook.schema.fault import Element, Fault, element_name, fault_at, first_faults
 from launcher_hook.schema.guest import Guest, Seat, read_guest
 
@@ -203,12 +205,14 @@ def _source_twice(guest: Guest) -> Iterator[Finding]:
 
 
 def _sources(guest: Guest) -> Iterator[tuple[Hashable, tuple[Element, str]]]:
-    for interface in guest.devices:
-        source = passed_function_of(interface) if interface.tag == "interface" else None
-        if source is not None:
-            with suppress(InputError):
-                address = read_address(source, "")
-                yield address, (interface, str(address))
+    shared: set[PciAddress] = set()  # an NVMe has a disk for each of its namespaces
+    for taken in function_sources(guest.root):
+        with suppress(InputError):
+            address = read_address(taken.address, "")
+            if not taken.is_shared or address not in shared:
+                yield address, (taken.device, str(address))
+            if taken.is_shared:
+                shared.add(address)
     for hostdev in guest.hostdevs():
         element = hostdev.find("source/address")
         if element is None or hostdev.get("mode", "subsystem") != "subsystem":

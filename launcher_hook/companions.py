@@ -33,11 +33,12 @@ def add_companions(
 ) -> tuple[Assignment, ...]:
     """Attach the other functions of each assigned slot: same group, bound to vfio.
 
-        What the node knows of an assigned function is noted: a VF has a guest slot of its own, and a
-    XX
+    What the node knows of an assigned function is noted: a VF has a guest slot of its own, and a
+    vGPU's VF keeps its driver. Nothing is added where nothing is known. A function in ``attached``,
+    which another device of the domain has, is no companion.
 
-        Returns:
-            The assignments in their order, companions behind the last one of their slot and group.
+    Returns:
+        The assignments in their order, companions behind the last one of their slot and group.
     """
     assignments = [_with_facts(assignment, facts, settings) for assignment in assignments]
     if settings.companions == "ignore":

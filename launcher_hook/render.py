@@ -119,19 +119,6 @@ def plan_domain(inputs: Inputs) -> Decision:
     return _decide(root, _read_present(root, inputs.where), inputs, placing=True)
 
 
-def awaits_migration(inputs: Inputs) -> bool:
-    """Whether the launcher prepares to receive a running VM.
-
-    It leaves its hostdevs out then and throws the answer away: a missing device is no fault, also
-    where there are variables, which may be those of other resources (kubevirt
-    pkg/virt-launcher/virtwrap/manager.go, generateConverterContext).
-    """
-    if not inputs.vmi.migrating:
-        return False
-    root = parse_domain(inputs.domain_xml, inputs.where).getroot()
-    return next(passed_hostdevs(root), None) is None
-
-
 def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostdev]]:
     hostdevs = tuple(passed_hostdevs(root))
     if len(hostdevs) > MOST_DEVICES:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from launcher_hook.errors import InputError, shorten
+from launcher_hook.migration import is_migration_target
 from launcher_hook.model import MOST_DEVICES, ClaimRequest, DeviceRequest
 
 CONFIG_ANNOTATION = "passthrough.launcher-hook.io/config"
@@ -40,7 +41,7 @@ class Vmi:
     Attributes:
         requests: ``gpus[]``, then ``hostDevices[]``, each in its own order, as the launcher goes.
         config: Text of our annotation, YAML or JSON; None where there is none.
-        migrating: A live migration of it is under way.
+        migration_target: Its launcher prepares to receive the running VM.
         placed: Aliases of the hostdevs whose guest address it says itself: SR-IOV interfaces with a
             pciAddress.
     """
@@ -51,7 +52,7 @@ class Vmi:
     requests: tuple[DeviceRequest, ...] = ()
     config: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
-    migrating: bool = False
+    migration_target: bool = False
     placed: frozenset[str] = frozenset()
 
     @property
@@ -73,19 +74,22 @@ def parse_vmi(data: bytes, where: str, *, only_json: bool = False) -> Vmi:
     Raises:
         InputError: Not JSON or YAML, not one of the two kinds, or a field of the wrong type.
     """
-    if len(data) > MAX_VMI_BYTES:
-        raise InputError(
-            where, f"it has {len(data)} bytes", f"give one manifest of at most {MAX_VMI_BYTES}"
-        )
-    count = sum(map(data.count, (b"{", b"[", b",")))
-    if count > MOST_VALUES:
-        raise InputError(
-            where,
-            f"it has {count} values",
-            f"give a manifest of at most {MOST_VALUES}; see what fills it",
-        )
+    excess = find_excess(data)
+    if excess is not None:
+        raise InputError(where, *excess)
     documents = load_documents(data, where, only_json=only_json)
     return read_vmi(_pick(documents, where), where)
+
+
+def find_excess(data: bytes) -> tuple[str, str] | None:
+    """Say what a manifest has too much of to be parsed, and what to do; None where it is small."""
+    if len(data) > MAX_VMI_BYTES:
+        return f"it has {len(data)} bytes", f"give one manifest of at most {MAX_VMI_BYTES}"
+    count = sum(map(data.count, (b"{", b"[", b",")))
+    if count > MOST_VALUES:
+        fix = f"give a manifest of at most {MOST_VALUES}; see what fills it"
+        return f"it has {count} values", fix
+    return None
 
 
 def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
@@ -114,7 +118,7 @@ def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
         requests=tuple(_requests(devices, where)),
         config=config,
         annotations=annotations,
-        migrating=_is_migrating(manifest, where),
+        migration_target=is_migration_target(manifest),
         placed=frozenset(_placed(devices)),
     )
 
@@ -208,12 +212,6 @@ def _mapping(parent: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
             f"{where}: {key}", f"{shorten(value)} is not a mapping", "see the VMI's API"
         )
     return value
-
-
-def _is_migrating(manifest: Mapping[str, Any], where: str) -> bool:
-    status = _mapping(manifest, "status", where)
-    state = _mapping(status, "migrationState", f"{where}: status")
-    return bool(state) and not state.get("completed") and not state.get("failed")
 
 
 def _text(metadata: Mapping[str, Any], key: str) -> str:

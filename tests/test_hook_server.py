@@ -6,13 +6,17 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 from cases import CASES, shared_domains, vmi_of
-from launcher import COMMAND, Sidecar, mutate, running_sidecar
+from launcher import COMMAND, PLUGIN_CALLS, Sidecar, mutate, running_sidecar
+
+from launcher_hook.hook.services import PLUGIN_APIS
 
 NO_SYSFS = ("--sysfs", "/nonexistent")
 CASE = CASES / "stock-sidecar"
@@ -43,18 +47,36 @@ def test_every_version_answers_what_render_gives(sidecar: Sidecar, version: str)
     assert sidecar.define(DOMAIN, VMI, version) == EXPECTED
 
 
-def test_the_plugin_api_answers_the_same() -> None:
-    directory = Path("/tmp") / f"lhp{os.getpid()}"
-    directory.mkdir()
-    try:
-        plugin = directory / "x.sock"
-        with running_sidecar(*NO_SYSFS, "--plugin-socket", plugin):
-            assert mutate(plugin, DOMAIN, VMI) == EXPECTED
-            assert mutate(plugin, DOMAIN, VMI, "MigrationTarget") == DOMAIN
-    finally:
-        for path in directory.iterdir():
-            path.unlink()
-        directory.rmdir()
+@pytest.fixture(scope="module")
+def plugin() -> Iterator[Path]:
+    """The socket of a plugin, in a directory of its own as KubeVirt mounts it."""
+    with tempfile.TemporaryDirectory(prefix="lhp", dir="/tmp") as directory:
+        path = Path(directory) / "x.sock"
+        with running_sidecar(*NO_SYSFS, "--plugin-socket", path):
+            yield path
+
+
+def test_every_name_of_the_plugin_api_is_tried_here() -> None:
+    served = {f"{api.service}/{api.method}" for api in PLUGIN_APIS}
+    assert served == {names.method for names in PLUGIN_CALLS.values()}
+
+
+@pytest.mark.parametrize("version", PLUGIN_CALLS)
+def test_the_plugin_api_answers_the_same(plugin: Path, version: str) -> None:
+    assert mutate(plugin, DOMAIN, VMI, version=version) == EXPECTED
+
+
+@pytest.mark.parametrize("version", PLUGIN_CALLS)
+def test_the_plugin_api_gives_a_migration_target_anything_back(plugin: Path, version: str) -> None:
+    for domain, vmi in ((DOMAIN, VMI), (b"<no domain", b"no VMI")):
+        assert mutate(plugin, domain, vmi, "MigrationTarget", version) == domain
+
+
+@pytest.mark.parametrize("version", PLUGIN_CALLS)
+def test_the_plugin_api_refuses_in_words(plugin: Path, version: str) -> None:
+    with pytest.raises(grpc.RpcError, match="domain XML: .*no domain|not well-formed") as caught:
+        mutate(plugin, b"<no domain", VMI, version=version)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
 
 
 def test_the_deployment_says_where_rom_files_may_be() -> None:
@@ -190,8 +212,23 @@ def test_calls_at_once_are_all_answered(sidecar: Sidecar) -> None:
 MOVING = VMI.rstrip()[:-1] + b', "status": {"migrationState": {"targetNode": "n2"}}}'
 
 
-def test_a_migration_target_gets_its_domain_back(sidecar: Sidecar) -> None:
-    assert sidecar.define(BARE, MOVING) == BARE
+@pytest.mark.parametrize("domain", [BARE, DOMAIN, b"<no domain"], ids=["bare", "GPU", "broken"])
+def test_a_migration_target_gets_its_domain_back(sidecar: Sidecar, domain: bytes) -> None:
+    assert sidecar.define(domain, MOVING) == domain
+
+
+@pytest.mark.parametrize("on_error", ["fail", "passthrough"])
+def test_a_migration_target_is_logged_and_is_no_pass_of_the_vm(on_error: str) -> None:
+    with running_sidecar(*NO_SYSFS, "--set", "layout=root-port", "--on-error", on_error) as running:
+        for vmi in (MOVING, MOVING.replace(b'"gpus"', b'"gpus": 1, "gpus"')[:-1]):
+            assert running.define(DOMAIN, vmi) == DOMAIN
+        assert running.define(DOMAIN, VMI) == EXPECTED
+        events = running.events()
+    targets = [e for e in events if e["msg"] == "migration target, nothing to do"]
+    assert len(targets) == 2
+    assert [event["level"] for event in targets] == ["info", "info"]
+    assert not [event for event in events if "passed through" in event["msg"]]
+    assert [event["pass"] for event in events if event["msg"] == "domain defined"] == [1]
 
 
 def test_a_migration_target_gets_its_domain_back_whatever_variables_there_are() -> None:

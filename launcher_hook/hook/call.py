@@ -11,10 +11,11 @@ from pathlib import Path
 from launcher_hook.config import read_settings
 from launcher_hook.env import merge_environments, parse_allocations
 from launcher_hook.errors import HookError, InputError
-from launcher_hook.render import Inputs, awaits_migration, render_domain
+from launcher_hook.migration import find_migration_target
+from launcher_hook.render import Inputs, render_domain
 from launcher_hook.schema import SchemaSet
 from launcher_hook.snapshot import open_host
-from launcher_hook.vmi import Vmi, parse_vmi
+from launcher_hook.vmi import Vmi, find_excess, parse_vmi
 
 log = logging.getLogger("launcher-hook")
 
@@ -67,7 +68,7 @@ class DomainHook:
         self._one_at_a_time = threading.Lock()
 
     def define(self, domain_xml: bytes, vmi_json: bytes, context: str = "") -> bytes:
-        """Give the domain its devices.
+        """Give the domain its devices; on a migration's target give it back as it is.
 
         Args:
             domain_xml: What libvirt would be given without us.
@@ -81,9 +82,13 @@ class DomainHook:
         vmi = Vmi()
         try:
             with self._one_at_a_time:
-                if vmi_json.strip():
-                    vmi = parse_vmi(vmi_json, "VMI", only_json=True)
-                return self._define(domain_xml, vmi, context, start)
+                # First of all: no fault in a configuration, a VMI or a domain may keep a running VM
+                # from leaving its node.
+                vmi, is_target = _read_vmi(vmi_json, context)
+                if is_target:
+                    log.info("migration target, nothing to do", extra=_of(vmi, start))
+                    return domain_xml
+                return self._define(domain_xml, vmi, start)
         except Exception as error:
             defect = not isinstance(error, HookError)  # of ours: with where it happened
             if self._options.pass_through:
@@ -94,11 +99,7 @@ class DomainHook:
                 log.error("%s", error, extra=_of(vmi, start))
             raise
 
-    def _define(self, domain_xml: bytes, vmi: Vmi, context: str, start: float) -> bytes:
-        # First of all: no fault in a configuration may keep a running VM from leaving its node.
-        if context == MIGRATION_TARGET or awaits_migration(Inputs(domain_xml, vmi=vmi)):
-            log.info("migration target, nothing to do", extra=_of(vmi, start))
-            return domain_xml
+    def _define(self, domain_xml: bytes, vmi: Vmi, start: float) -> bytes:
         inputs = self._inputs(domain_xml, vmi)
         rendered = render_domain(inputs, self._schemas)
         if len(rendered.xml) > MOST_REPLY_BYTES:
@@ -133,6 +134,24 @@ class DomainHook:
         key = vmi.uid or f"{vmi.namespace}/{vmi.name}"
         self._vmi, self._passes = key, self._passes + 1 if key == self._vmi else 1
         return self._passes
+
+
+def _read_vmi(vmi_json: bytes, context: str) -> tuple[Vmi, bool]:
+    """Give the VMI, and whether the call is a migration target's: by the context, else by the VMI.
+
+    Raises:
+        InputError: The VMI cannot be read, and nothing shows that the call is a target's.
+    """
+    is_target = context == MIGRATION_TARGET
+    try:
+        vmi = parse_vmi(vmi_json, "VMI", only_json=True) if vmi_json.strip() else Vmi()
+    except Exception:
+        if not context:
+            is_target = find_migration_target(vmi_json, parse_whole=find_excess(vmi_json) is None)
+        if is_target:
+            return Vmi(), True
+        raise
+    return vmi, is_target or (not context and vmi.migration_target)
 
 
 def _of(vmi: Vmi, start: float) -> dict[str, object]:

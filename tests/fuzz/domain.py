@@ -14,7 +14,7 @@ from launcher_hook.errors import HookError, SchemaError, one_line
 from launcher_hook.host import Host
 from launcher_hook.model import HostSource
 from launcher_hook.pci import PciAddress
-from launcher_hook.render import Inputs, awaits_migration, render_domain
+from launcher_hook.render import Inputs, render_domain
 from launcher_hook.schema import load_schemas
 from launcher_hook.settings import DeviceOptions, Settings
 from launcher_hook.snapshot import FORMAT, parse_snapshot
@@ -51,7 +51,6 @@ def _situations() -> list[Inputs]:
     gpu = parse_allocations({"PCI_RESOURCE_A": "0000:86:00.0"})
     eight = parse_allocations({"PCI_RESOURCE_A": ",".join(f"0000:a{n}:00.0" for n in range(8))})
     mdev = parse_allocations({"MDEV_PCI_RESOURCE_A": UUID})
-    moving = replace(vmi, migrating=True)
     pinned = Settings(slots={"0000:86:00.0": PciAddress(0, 0x20, 0, 0)})
     return [
         Inputs(b""),
@@ -62,7 +61,7 @@ def _situations() -> list[Inputs]:
         Inputs(b"", allocations=mdev),
         Inputs(b"", allocations=gpu, host=_snapshot()),
         Inputs(b"", allocations=two, settings=pinned),
-        Inputs(b"", vmi=moving, allocations=two),
+        Inputs(b"", vmi=vmi, allocations=two),
         Inputs(b"", allocations=gpu, host=_snapshot(), settings=Settings(layout="mirror")),
         Inputs(b"", allocations=two, host=_snapshot(), settings=Settings(layout="numa")),
         Inputs(b"", allocations=gpu, host=_snapshot(), settings=Settings(pci_hole64="auto")),
@@ -80,7 +79,6 @@ def check(data: bytes) -> None:
         return
     inputs = replace(SITUATIONS[data[0] % len(SITUATIONS)], domain_xml=data[1:])
     try:
-        awaits_migration(inputs)
         xml = render_domain(inputs, SCHEMAS).xml
     except SchemaError:
         raise  # what we wrote is not valid

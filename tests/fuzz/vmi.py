@@ -77,7 +77,7 @@ WORDS = [
             f'"annotations":{{"{CONFIG_ANNOTATION}":"layout: root-bus"}},',
             f'"{CONFIG_ANNOTATION}":"slots: {{g: \\"0000:20:00.0\\"}}"',
             '"virtualGPUOptions":{"display":{"enabled":false,"ramFB":{"enabled":false}}}',
-            '"status":{"migrationState":{"completed":false}},',
+            '"status":{"phase":"Running","migrationState":{"targetNode":"n"}},',
             "\\ud800",
             "\\u0000",
             "\\n",

@@ -1,14 +1,18 @@
 package launcher
 
 import (
+	"encoding/xml"
 	"fmt"
 	"path/filepath"
 	"testing"
 
 	v1 "kubevirt.io/api/core/v1"
+	pluginv1alpha1 "kubevirt.io/api/plugin/v1alpha1"
 
+	"kubevirt.io/kubevirt/pkg/hooks"
 	"kubevirt.io/kubevirt/pkg/util/hardware"
 	"kubevirt.io/kubevirt/pkg/virt-launcher/virtwrap/api"
+	"kubevirt.io/kubevirt/pkg/virt-launcher/virtwrap/plugins"
 	"launcher-hook/interop/harness"
 )
 
@@ -51,30 +55,72 @@ func withACPINodes(spec *api.DomainSpec) {
 	}
 }
 
-// A migration's target calls the hook once, with a domain that KubeVirt has left its PCI hostdevs out
-// of, and throws the answer away. It fails if the hook does.
+// A migration's target calls the hooks once each and throws the answers away, but fails if one does.
+// KubeVirt leaves its hostdevs out of the target's domain, all but the vGPU with VGPULiveMigration.
 func TestAMigrationTargetIsNeverRefused(t *testing.T) {
 	directory := harness.ShortDir(t)
-	ours(t, directory, "hook-sidecar-0")
+	_, plugin := ourPlugin(t, directory)
 	target := HookManager(directory)
 	if err := target.Collect(1, patience); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range manifests(t) {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			vmi := readVMI(t, path)
-			allocate(t, vmi)
-			vmi.Status.MigrationState = &v1.VirtualMachineInstanceMigrationState{
-				SourceNode: "one", TargetNode: "other", TargetPod: "virt-launcher-2", MigrationUID: "42",
-			}
-			spec := converted(t, vmi, Pod{MigrationTarget: true})
-			reply, err := target.OnDefineDomain(spec, vmi)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if found := parsed(t, reply).PassedThrough(); len(found) != 0 {
-				t.Errorf("devices were added on the target: %v", found)
-			}
-		})
+		for _, config := range []string{"", "layuot: no such key"} {
+			t.Run(filepath.Base(path)+config, func(t *testing.T) {
+				vmi := readVMI(t, path)
+				allocate(t, vmi)
+				handedOver(vmi, config)
+				spec := converted(t, vmi, Pod{MigrationTarget: true})
+				sameOnTheTarget(t, target, plugin, vmi, spec, 0)
+			})
+		}
+	}
+	t.Run("VGPULiveMigration", func(t *testing.T) {
+		vmi := readVMI(t, filepath.Join(harness.Root(), "fixtures/vmis/vgpu.yaml"))
+		vmi.Spec.Domain.Devices.GPUs = vmi.Spec.Domain.Devices.GPUs[:1]
+		allocate(t, vmi)
+		handedOver(vmi, "layuot: no such key")
+		spec := converted(t, vmi, Pod{MigrationTarget: true, VGPUMigration: true})
+		sameOnTheTarget(t, target, plugin, vmi, spec, 1)
+	})
+}
+
+// handedOver makes of a VMI what virt-handler sends to a target's launcher, here with a configuration
+// that a start is refused for.
+func handedOver(vmi *v1.VirtualMachineInstance, config string) {
+	if vmi.Annotations == nil {
+		vmi.Annotations = map[string]string{}
+	}
+	vmi.Annotations["passthrough.launcher-hook.io/config"] = config
+	vmi.Status.Phase = v1.Running
+	vmi.Status.MigrationState = &v1.VirtualMachineInstanceMigrationState{
+		SourceNode: "one", TargetNode: "other", TargetPod: "virt-launcher-2", MigrationUID: "42",
+	}
+}
+
+func sameOnTheTarget(t *testing.T, target hooks.Manager, plugin pluginv1alpha1.Plugin,
+	vmi *v1.VirtualMachineInstance, spec *api.DomainSpec, hostdevs int) {
+	t.Helper()
+	sent, err := xml.MarshalIndent(spec, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := target.OnDefineDomain(spec, vmi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply != string(sent) {
+		t.Errorf("the domain was changed on the target:\n%s", reply)
+	}
+	if found := parsed(t, reply).PassedThrough(); len(found) != hostdevs {
+		t.Errorf("the target's domain has %v and not %d", found, hostdevs)
+	}
+	updated, _, err := plugins.ApplyDomainHooks(
+		[]pluginv1alpha1.Plugin{plugin}, vmi, spec, pluginv1alpha1.InvocationContextMigrationTarget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if count := len(updated.Devices.HostDevices); count != hostdevs {
+		t.Errorf("the plugin API's target has %d hostdevs and not %d", count, hostdevs)
 	}
 }

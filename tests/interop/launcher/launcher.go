@@ -54,6 +54,7 @@ type Pod struct {
 	MigrationTarget bool
 	IOMMUFD         bool // KubeVirt's device plugin has left a file descriptor of /dev/iommu
 	PCINUMA         bool // KubeVirt's feature gate PCINUMAAwareTopology
+	VGPUMigration   bool // and VGPULiveMigration, with LibvirtHooksServerAndClient: a target's domain has the vGPU
 }
 
 // Convert makes the domain of a VMI as SyncVMI does, or as prepareMigrationTarget does; its hostdevs
@@ -65,7 +66,7 @@ func Convert(vmi *v1.VirtualMachineInstance, pod Pod, scratch string) (*api.Doma
 	domainManager, err := virtwrap.NewLibvirtDomainManager(
 		nil, scratch, scratch, nil, scratch, ephemeralDisks{}, metadata.NewCache(), nil, 0,
 		func() ([]int, error) { return append(cpus(0, 4), cpus(16, 16)...), nil }, // of both NUMA nodes
-		false, false, nil, "", nil, "", false, false, true)
+		false, pod.VGPUMigration, nil, "", nil, "", false, false, true)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +148,7 @@ func options(vmi *v1.VirtualMachineInstance, pod Pod) *cmdv1.VirtualMachineOptio
 		}
 	}
 	return &cmdv1.VirtualMachineOptions{
-		ClusterConfig:             &cmdv1.ClusterConfig{PCINUMAAwareTopologyEnabled: pod.PCINUMA},
+		ClusterConfig:             &cmdv1.ClusterConfig{PCINUMAAwareTopologyEnabled: pod.PCINUMA, VGPULiveMigrationEnabled: pod.VGPUMigration},
 		InterfaceDomainAttachment: attachments,
 		VirtualMachineSMBios:      &cmdv1.SMBios{Manufacturer: "KubeVirt", Product: "None", Family: "KubeVirt"},
 		MemBalloonStatsPeriod:     10,

@@ -190,17 +190,38 @@ def call(
         return invoke(request, timeout=timeout_s, wait_for_ready=wait_for_ready)
 
 
-def mutate(path: Path, domain: bytes, vmi: bytes, context: str = "Boot") -> bytes:
-    """The plugin API's one call."""
-    messages = hooks_plugins_v1alpha1
-    request = messages.MutateDomainRequest(
+@dataclass(frozen=True)
+class PluginCall:
+    """How a KubeVirt calls a plugin, spelt out here once more: the wire is what counts."""
+
+    method: str
+    request: Any
+    response: Any
+    context: Any
+
+
+PLUGIN_CALLS = {
+    "1.9": PluginCall(
+        "kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain",
+        hooks_plugins_v1alpha1.MutateDomainRequest,
+        hooks_plugins_v1alpha1.MutateDomainResponse,
+        hooks_plugins_v1alpha1.SidecarContext,
+    ),
+}
+
+
+def mutate(
+    path: Path, domain: bytes, vmi: bytes, context: str = "Boot", version: str = "1.9"
+) -> bytes:
+    """The plugin API's one call, as that KubeVirt makes it."""
+    names = PLUGIN_CALLS[version]
+    request = names.request(
         domain_type="libvirt",
         domain=domain,
         vmi=vmi,
-        sidecar_context=messages.SidecarContext(invocation_context=context),
+        sidecar_context=names.context(invocation_context=context),
     )
-    method = "kubevirt.hooks.plugins.v1alpha1.DomainHookService/MutateDomain"
-    return bytes(call(path, method, request, messages.MutateDomainResponse).domain)
+    return bytes(call(path, names.method, request, names.response).domain)
 
 
 @contextmanager

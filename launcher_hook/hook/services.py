@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -23,9 +24,36 @@ VERSIONS: dict[str, ModuleType] = {
     "v1alpha3": hooks_v1alpha3,
 }
 
-# KubeVirt 1.9's names; 1.10 renames them (launcherHooks), and then they change here only.
-PLUGIN_SERVICE = "kubevirt.hooks.plugins.v1alpha1.DomainHookService"
-PLUGIN_METHOD = "MutateDomain"
+
+@dataclass(frozen=True, slots=True)
+class PluginApi:
+    """The names by which a KubeVirt calls a plugin with a VM's domain.
+
+    Attributes:
+        service: Full name, with its package.
+        request: Has domain, vmi and sidecar_context.
+        response: Has domain.
+    """
+
+    service: str
+    method: str
+    request: type[Message]
+    response: Callable[..., Message]
+
+
+PLUGIN_APIS = (
+    # KubeVirt 1.9.0, pkg/hooks/plugins/v1alpha1/api.proto; its main of 2026-08-22 (d923fdb815)
+    # has no other names.
+    PluginApi(
+        "kubevirt.hooks.plugins.v1alpha1.DomainHookService",
+        "MutateDomain",
+        hooks_plugins_v1alpha1.MutateDomainRequest,
+        hooks_plugins_v1alpha1.MutateDomainResponse,
+    ),
+    # KubeVirt PR 19160, open when last seen, renames them for 1.10: LauncherHookService and
+    # GuestDefinition. A row with its messages goes here when it is merged.
+)
+"""Each of them is served on the plugin's socket: which KubeVirt calls does not matter."""
 
 
 def hook_handlers(
@@ -60,16 +88,20 @@ def hook_handlers(
 
 
 def plugin_handlers(hook: DomainHook) -> list[grpc.GenericRpcHandler]:
-    """Give the service of a KubeVirt 1.9 plugin."""
-    messages = hooks_plugins_v1alpha1
+    """Give the service of a KubeVirt plugin, under each of its names."""
+    return [
+        _service(api.service, {api.method: (api.request, _mutate(hook, api))})
+        for api in PLUGIN_APIS
+    ]
 
-    def mutate(request: hooks_plugins_v1alpha1.MutateDomainRequest) -> Message:
+
+def _mutate(hook: DomainHook, api: PluginApi) -> Answer:
+    def mutate(request: Any) -> Message:
         sidecar = request.sidecar_context
         context = "" if sidecar is None else sidecar.invocation_context
-        domain = hook.define(request.domain, request.vmi, context)
-        return messages.MutateDomainResponse(domain=domain)
+        return api.response(domain=hook.define(request.domain, request.vmi, context))
 
-    return [_service(PLUGIN_SERVICE, {PLUGIN_METHOD: (messages.MutateDomainRequest, mutate)})]
+    return mutate
 
 
 def _define(hook: DomainHook, messages: ModuleType) -> Answer:

@@ -74,7 +74,7 @@ def plan_hierarchy(
     """Decide which root complexes, switches and ports the devices need.
 
     Args:
-        slots: In host address order.
+        slots: In the order of their turns, in which complexes and ports are numbered too.
         settings: Its layout is numa or mirror.
         numa: The guest's cells.
         facts: Where the devices are on the node.

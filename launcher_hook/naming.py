@@ -1,4 +1,8 @@
-"""Which device a name in the configuration means: device name, alias, host BDF or mdev UUID."""
+"""Which device a name in the configuration means: device name, alias, host BDF or mdev UUID.
+
+Names that differ in case only are different names, for KubeVirt, libvirt and here. A name that no
+device has as it is written means the one device that has it in another case.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -29,7 +33,7 @@ def find_named(
     """
     found: dict[str, tuple[str, _V]] = {}
     for key, value in sorted(table.items()):
-        matches = [a for a in assignments if key.lower() in _names(a)]
+        matches = _find_devices(key, assignments)
         where = f"{section}.{key}"
         if len(matches) != 1:
             what = "names more than one device" if matches else "names no device of this VM"
@@ -43,15 +47,23 @@ def find_named(
     return found
 
 
+def _find_devices(name: str, assignments: Sequence[Assignment]) -> list[Assignment]:
+    exact = [a for a in assignments if name in _names(a)]
+    if exact:
+        return exact
+    folded = name.lower()
+    return [a for a in assignments if folded in {other.lower() for other in _names(a)}]
+
+
 def _write_one(matches: Sequence[Assignment], assignments: Sequence[Assignment]) -> str:
     if not assignments:
         return "take it out: this VM has no passed-through device"
     if matches:  # they have a name in common
-        return f"write {' or '.join(a.alias for a in matches)}"
+        return f"write {' or '.join(a.alias for a in matches[:_MOST_NAMED])}"
     names = [a.name or a.alias for a in assignments if not a.is_companion][:_MOST_NAMED]
     return f"write {' or '.join(names)}, or an alias or a host address"
 
 
 def _names(assignment: Assignment) -> set[str]:
-    names = {assignment.alias, assignment.alias.removeprefix("ua-"), str(assignment.source)}
-    return {name.lower() for name in (*names, assignment.name) if name}
+    names = (assignment.alias, assignment.alias.removeprefix("ua-"), str(assignment.source))
+    return {name for name in (*names, assignment.name) if name}

@@ -1,9 +1,14 @@
 """Which guest slot and function each device gets. Pure; the same input gives the same plan.
 
+The guest address of a VMI's entry depends on the VMI and its configuration, and not on the host
+address that kubelet happened to allocate: a guest finds its devices where they were at its last
+start. So every entry takes its turn in the VMI's order, and devices that no entry asks for come
+after them.
+
 Functions of one host slot share a guest slot, so that the guest's driver sees one multi-function
-device. They are renumbered from 0, because a guest does not look at functions 1 to 7 of a slot
-that has no function 0. An address that a device has already stays: it may be in use by the
-guest's configuration, and libvirt has seen it.
+device. They are renumbered from 0, entries first, because a guest does not look at functions 1 to 7
+of a slot that has no function 0. An address that a device has already stays: it may be in use by
+the guest's configuration, and libvirt has seen it.
 """
 
 from collections import Counter, defaultdict
@@ -23,11 +28,10 @@ from launcher_hook.model import (
     Machine,
     Placement,
     PlannedController,
-    source_order,
 )
 from launcher_hook.naming import find_named
 from launcher_hook.pci import PciAddress
-from launcher_hook.room import FIRST_INDEX, GuestRoom
+from launcher_hook.room import FIRST_INDEX, GuestRoom, owners_by_address
 from launcher_hook.settings import BY_NODE, Layout, Settings
 
 _MOST_NAMED = 8
@@ -51,7 +55,9 @@ def plan_guest(
     """Place every assigned device in the guest.
 
     Args:
-        assignments: In the order in which they are to be written; their aliases are unique.
+        assignments: In the order in which they are to be written, which is also the order of
+            their turns: entries of the VMI, each with its companions behind it, then unclaimed
+            devices. Their aliases are unique.
         topology: The guest without them.
         settings: Layout and pins.
         facts: Where the devices are on the node, for the layouts that ask.
@@ -70,7 +76,7 @@ def plan_guest(
         return _left_to_libvirt(assignments, topology, pins, settings)
     layout = _layout(topology, settings.layout)
     chosen: _Chosen = {}
-    owners = dict(topology.taken)
+    owners = owners_by_address(topology)
     for assignment in assignments:
         kept = assignment.present.guest_address if assignment.present else None
         if kept is not None and pins.get(assignment.alias, ("", kept))[1] == kept:
@@ -96,8 +102,7 @@ def plan_guest(
         built = build_complexes(hierarchy.complexes, room)
         for slot, address, why in built.slots:
             chosen[slot[0].alias] = (address, f"{why}, host slot {_host_slot_name(slot)}")
-    for slot in slots:
-        _place_group(slot, chosen, room, layout)
+    _place_in_turn(slots, assignments, chosen, room, layout)
     controllers = _plan_controllers(room, built, chosen, topology, pins)
     placements = tuple(_placements(assignments, chosen, topology))
     if layout == "mirror":
@@ -219,15 +224,51 @@ def _check_left_slots(
 
 
 def _host_slots(assignments: Sequence[Assignment]) -> Iterator[list[Assignment]]:
-    """Group the devices that share a guest slot, in host address order."""
+    """Group the devices that share a guest slot, by the turn of the first of each."""
     slots: dict[tuple[object, ...], list[Assignment]] = defaultdict(list)
-    for assignment in sorted(assignments, key=lambda assignment: source_order(assignment.source)):
+    for assignment in assignments:
         address = assignment.host_address
         if address is None or assignment.own_slot:
             slots[(str(assignment.source),)].append(assignment)
         else:
             slots[address.slot_key].append(assignment)
     yield from slots.values()
+
+
+def _place_in_turn(
+    slots: Sequence[Sequence[Assignment]],
+    assignments: Sequence[Assignment],
+    chosen: _Chosen,
+    room: GuestRoom,
+    layout: Layout,
+) -> None:
+    """Place the devices that have no place yet, entry by entry.
+
+    An entry that shares the guest slot of an earlier one leaves the place of its own turn free.
+    Whether it shares one depends on the host addresses, and the entries behind it must not move
+    with that. Only where the guest has no room for so many places do the later ones close up.
+    """
+    slot_of = {assignment.alias: slot for slot in slots for assignment in slot}
+    waiting = [assignment for assignment in assignments if assignment.alias not in chosen]
+    unasked = [slot for slot in slots if not any(map(_is_entry, slot))]
+    count = sum(map(_is_entry, waiting)) + len(unasked)
+    keeps_turns = layout not in BY_NODE and room.has_places(count, on_root_bus=_is_flat(layout))
+    for assignment in waiting:
+        shares = assignment.alias in chosen or any(
+            other.alias in chosen for other in slot_of[assignment.alias]
+        )
+        _place_group(slot_of[assignment.alias], chosen, room, layout)
+        if shares and keeps_turns and _is_entry(assignment):
+            room.skip_place(on_root_bus=_is_flat(layout))
+
+
+def _is_entry(assignment: Assignment) -> bool:
+    """Whether the VMI or the launcher asks for the device by itself."""
+    return not assignment.is_companion and not assignment.is_unclaimed
+
+
+def _is_flat(layout: Layout) -> bool:
+    return layout == "root-bus"
 
 
 def _place_group(
@@ -264,7 +305,7 @@ def _host_slot_name(group: Sequence[Assignment]) -> str:
 def _new_slot(
     first: Assignment, host_slot: str, room: GuestRoom, layout: Layout
 ) -> tuple[PciAddress, str]:
-    on_root_bus = layout == "root-bus"
+    on_root_bus = _is_flat(layout)
     slot = room.next_root_slot() if on_root_bus else room.next_bus()
     if slot is None:
         raise PlanError(

@@ -7,8 +7,10 @@ stay above it. Read in libvirt 9.0 and 11.3, src/qemu/qemu_domain_address.c
 tests/test_real_libvirt.py:
 
 - PCIe machines: every device gets a ``pcie-root-port`` of its own, by rising controller index.
-  Gaps in the indexes are filled with root ports. The ports themselves go to the root bus by index,
-  eight to a slot, into the lowest free slots.
+  Gaps in the indexes are filled with root ports, also those below the bus of a device's address
+  for which the domain has no controller. The ports themselves go to the root bus by index, eight to
+  a slot, into the lowest free slots. A port of such a gap that no other device will need can be
+  ours without being written: libvirt adds it in any case, and where it would be without us.
 - An expander bus has its own bus numbers from ``busNr`` on, and the root's must end below: too many
   ports, also empty ones, and the guest does not find what is behind it. A virtio-iommu sits behind
   the ports on the root bus, so that ports which only fill a gap push it on. For such guests we
@@ -42,6 +44,14 @@ _RESERVED = {
 # take it only when a pin says so.
 _AVOIDED = {Machine.Q35: (0x1A, 0x1D, 0x1E), Machine.I440FX: (), Machine.VIRT: ()}
 
+# Functions that QEMU's chipset has and no domain names (libvirt qemu_domain_address.c:
+# qemuDomainValidateDevicePCISlotsPIIX3 and ...Q35; QEMU hw/i386/pc_piix.c).
+_CHIPSET_FUNCTIONS = {
+    Machine.Q35: ((0x00, 0), (0x1F, 0), (0x1F, 2), (0x1F, 3)),
+    Machine.I440FX: ((0x00, 0), (0x01, 0), (0x01, 1), (0x01, 2), (0x01, 3)),
+    Machine.VIRT: ((0x00, 0),),
+}
+
 _FIRST_SLOT = 0x08
 """Of hostdevs on the root bus: the classic place."""
 _FIRST_PORT_SLOT = 0x10
@@ -53,6 +63,15 @@ virt-launcher adds up to 16 for hotplug."""
 
 _CONVENTIONAL = {"pci-bridge": 1, "pcie-to-pci-bridge": 1, "dmi-to-pci-bridge": 0}
 """Lowest slot of each bus that takes plain devices."""
+
+
+def owners_by_address(topology: GuestTopology) -> dict[PciAddress, str]:
+    """Name the owner of each guest address that no passed-through device may have."""
+    chipset = {
+        PciAddress(0, 0, slot, function): "the chipset"
+        for slot, function in _CHIPSET_FUNCTIONS.get(topology.machine, ())
+    }
+    return {**chipset, **topology.taken}
 
 
 class GuestRoom:
@@ -69,27 +88,48 @@ class GuestRoom:
         self._ours = set(ours)
         self._new_ports: set[int] = set()  # on the root bus
         self._off_root: set[int] = set()  # our expander buses, and what is behind them
-        highest = max(
-            [0, *topology.controllers, *(address.bus for address in (*topology.taken, *ours))]
-        )
-        self._highest = highest
+        self._skipped: set[PciAddress] = set()  # left free on purpose
+        used = {address.bus for address in (*topology.taken, *ours)}
+        self._highest = max([0, *topology.controllers, *used])
         numbers = (c.bus_nr for c in topology.controllers.values() if c.bus_nr is not None)
         self._end = min([MAX_BUS + 1, *numbers])
         self._lowest_bus_nr = self._end
         gap = not topology.waiting_on_root and self._end >= FIRST_INDEX + _EXPANDER_ROOM
         self._first = FIRST_INDEX if gap else 1
         # An upper bound of what libvirt would use by itself.
-        self._highest_foreign = highest + topology.waiting
+        self._highest_foreign = self._highest + topology.waiting
+        self._owners = owners_by_address(topology)
+        self._filled = self._find_filled(used)
 
     def owner_of(self, address: PciAddress) -> str | None:
         """Who has this guest address; None where it is free of others."""
         return self._topology.taken.get(address)
 
+    def _find_filled(self, used: set[int]) -> tuple[int, ...]:
+        """The ports with which libvirt fills gaps and that no waiting device will need.
+
+        A device that waits takes the lowest empty port, whether it is there or fills a gap.
+        """
+        if self._machine is Machine.I440FX:
+            return ()
+        controllers = self._topology.controllers
+        waiting = self._topology.waiting
+        filled = []
+        for index in range(1, self._highest + 1):
+            controller = controllers.get(index)
+            if index in used or (controller and controller.model not in PORT_MODELS):
+                continue
+            if waiting:
+                waiting -= 1
+            elif controller is None:
+                filled.append(index)
+        return tuple(filled)
+
     def free_function(self, slot: PciAddress) -> PciAddress | None:
         """Give the lowest free function of a guest slot, or None."""
         for function in range(FUNCTIONS_A_SLOT):
             address = slot.with_function(function)
-            if address not in self._ours and address not in self._topology.taken:
+            if address not in self._ours and address not in self._owners:
                 self._ours.add(address)
                 return address
         return None
@@ -141,7 +181,7 @@ class GuestRoom:
             raise PlanError(
                 where, f"'{address}': bus {address.bus:#04x} has {allowed}", f"pin to {nearest}"
             )
-        if controller is None:
+        if controller is None and address.bus not in self._filled:
             if address.bus <= self._highest_foreign:
                 raise PlanError(
                     where,
@@ -159,7 +199,7 @@ class GuestRoom:
                     self._advice(),
                 )
             self._new_ports.add(address.bus)
-        elif address.bus in self._foreign_buses():
+        elif controller is not None and address.bus in self._foreign_buses():
             raise PlanError(
                 where,
                 f"'{address}': libvirt will give bus {address.bus:#04x} to a device that has no "
@@ -196,7 +236,7 @@ class GuestRoom:
         slot = f"pin to 0000:00:{free[0]:02x}.0" if free else ""
         if self._machine is Machine.I440FX:
             return slot or "this guest has no free slot"
-        bus = self.lowest_bus()
+        bus = self._next_index()
         if bus >= self._end:
             return slot or "this guest has no free bus"
         higher = "" if self._topology.waiting_on_root else " or a higher bus"
@@ -228,15 +268,36 @@ class GuestRoom:
     def _free_root_slots(self) -> list[int]:
         taken = self._taken_root_slots() | self._foreign_slots()
         unwanted = {*_RESERVED[self._machine], *_AVOIDED[self._machine]}
+        unwanted |= {address.slot for address in self._skipped if address.bus == 0}
         return [slot for slot in range(_FIRST_SLOT, MAX_SLOT + 1) if slot not in taken | unwanted]
 
     def next_bus(self) -> PciAddress | None:
-        """Give the one slot of a new root port's bus; None when there are no numbers left."""
+        """Give the one slot of a root port's bus; None when there are no numbers left."""
         index = self._next_index()
         if index >= self._end:
             return None
-        self._new_ports.add(index)
+        if index not in self._filled:
+            self._new_ports.add(index)
         return self.take(PciAddress(0, index, 0, 0))
+
+    def has_places(self, count: int, *, on_root_bus: bool) -> bool:
+        """Whether so many devices fit, each in a place of its own; False where it is close."""
+        if on_root_bus:
+            return count <= len(self._free_root_slots())
+        new = count - len(self._filled)
+        highest = self.lowest_bus() + len(self._new_ports) + new - 1
+        closed = self._taken_root_slots() | set(_RESERVED[self._machine])
+        free = MAX_SLOT - 1 - len(closed) - self._topology.waiting_on_root
+        fits = self._unplaced(highest) <= free * FUNCTIONS_A_SLOT
+        return new <= 0 or (highest < self._end and fits)
+
+    def skip_place(self, *, on_root_bus: bool) -> None:
+        """Leave the next place of a device free."""
+        if on_root_bus:
+            slots = self._free_root_slots()[:1]
+            self._skipped.update(PciAddress(0, 0, slot, 0) for slot in slots)
+        else:
+            self._skipped.add(PciAddress(0, self._next_index(), 0, 0))
 
     def next_expander_bus(self) -> tuple[int, PciAddress] | None:
         """Give the index of a new expander bus, and a slot of the root bus; None without room."""
@@ -248,7 +309,7 @@ class GuestRoom:
 
     def next_index_off_root(self) -> int | None:
         """Give the index of a new expander bus, or of what is behind one; None: there is none."""
-        index = self._next_index()
+        index = self._next_new_index()
         if index > MAX_BUS:
             return None
         self._off_root.add(index)
@@ -279,8 +340,17 @@ class GuestRoom:
         return address
 
     def _next_index(self) -> int:
+        """The index of the next root port: one that libvirt adds in any case, or a new one."""
+        taken = self._ours | self._skipped
+        for index in self._filled:
+            if index >= self._first and PciAddress(0, index, 0, 0) not in taken:
+                return index
+        return self._next_new_index()
+
+    def _next_new_index(self) -> int:
         index = self.lowest_bus()
-        while index in self._new_ports or index in self._off_root:
+        skipped = {address.bus for address in self._skipped}
+        while index in self._new_ports or index in self._off_root or index in skipped:
             index += 1
         return index
 

@@ -1,16 +1,18 @@
 """Guest slots: layouts, ports, what does not fit."""
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slotplans import I440FX, Q35, S390X, VIRT, address, device, guest, plan
 
-from launcher_hook.errors import PlanError
+from launcher_hook.errors import InputError, PlanError
 from launcher_hook.model import (
     Assignment,
     GuestController,
+    GuestPlan,
     GuestTopology,
     Machine,
     PresentHostdev,
@@ -22,7 +24,7 @@ from launcher_hook.settings import Layout, Settings
 
 def test_each_host_slot_gets_a_root_port_from_index_24_on() -> None:
     planned = plan([device("0000:af:00.0"), device("0000:86:00.0")])
-    assert guest(planned) == {"0000:86:00.0": "0000:18:00.0", "0000:af:00.0": "0000:19:00.0"}
+    assert guest(planned) == {"0000:af:00.0": "0000:18:00.0", "0000:86:00.0": "0000:19:00.0"}
     assert [(p.index, str(p.address), p.multifunction) for p in planned.controllers] == [
         (24, "0000:00:10.0", True),
         (25, "0000:00:10.1", False),
@@ -32,8 +34,8 @@ def test_each_host_slot_gets_a_root_port_from_index_24_on() -> None:
 def test_functions_of_one_host_slot_share_a_guest_slot_and_count_from_0() -> None:
     planned = plan([device("0000:3b:00.6"), device("0000:3b:00.3"), device("0000:3b:01.3")])
     assert guest(planned) == {
-        "0000:3b:00.3": "0000:18:00.0+",
-        "0000:3b:00.6": "0000:18:00.1",
+        "0000:3b:00.6": "0000:18:00.0+",
+        "0000:3b:00.3": "0000:18:00.1",
         "0000:3b:01.3": "0000:19:00.0",
     }
 
@@ -55,16 +57,48 @@ def test_a_placement_says_why() -> None:
     assert mediated.why == f"root port 24, host slot {uuid}"
 
 
-def test_mediated_devices_come_after_functions() -> None:
+def test_a_mediated_device_takes_its_turn_like_a_function() -> None:
     mdev = Assignment("4b20d080-1b54-4048-85b3-a6a62d165c01", "ua-gpu-v", "test", own_slot=True)
     planned = plan([mdev, device("0000:86:00.0")])
-    assert guest(planned) == {"0000:86:00.0": "0000:18:00.0", str(mdev.source): "0000:19:00.0"}
+    assert guest(planned) == {str(mdev.source): "0000:18:00.0", "0000:86:00.0": "0000:19:00.0"}
 
 
 def test_ports_go_above_what_libvirt_will_need() -> None:
-    controllers = {30: GuestController(30, "pcie-root-port", address("0000:00:05.0"))}
+    controllers = {
+        index: GuestController(index, "pcie-root-port", PciAddress(0, 0, 2 + index // 8, index % 8))
+        for index in range(1, 31)
+    }
     planned = plan([device("0000:86:00.0")], replace(Q35, controllers=controllers))
     assert guest(planned) == {"0000:86:00.0": "0000:27:00.0"}  # 30 + 8 waiting + 1
+
+
+@pytest.mark.parametrize("owner", ["ours", "another"])
+def test_an_address_on_a_high_bus_leaves_room_for_more_below_it(owner: str) -> None:
+    """libvirt fills the buses below it with ports, and one of those is as good as a new one."""
+    high = address("0000:d0:00.0")
+    devices = [device("0000:86:00.0", "gpu0"), device("0000:af:00.0", "gpu1")]
+    topology = Q35
+    if owner == "ours":
+        devices.append(device("0000:3b:02.0", "nic", at=str(high), own_slot=True))
+    else:
+        topology = replace(Q35, taken={high: "interface"})
+    planned = plan(devices, topology)
+    assert [str(p.guest_address) for p in planned.placements[:2]] == [
+        "0000:18:00.0",
+        "0000:19:00.0",
+    ]
+    assert planned.controllers == ()  # written, they would move libvirt's own
+
+
+def test_what_waits_takes_the_lowest_ports_of_a_gap() -> None:
+    taken = {address("0000:30:00.0"): "interface", address("0000:02:00.0"): "disk"}
+    topology = replace(Q35, taken=taken, waiting=30)  # 1 and 3 to 31
+    planned = plan([device("0000:86:00.0")], topology)
+    assert guest(planned) == {"0000:86:00.0": "0000:20:00.0"}
+    with pytest.raises(PlanError, match="will need bus 0x1f for other devices"):
+        plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:1f:00.0"})
+    pinned = plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:21:00.0"})
+    assert (guest(pinned), pinned.controllers) == ({"0000:86:00.0": "0000:21:00.0"}, ())
 
 
 def test_no_gap_is_left_before_an_expander_bus_with_a_low_number() -> None:
@@ -273,11 +307,101 @@ TOPOLOGIES = st.builds(
 )
 
 
+def entries(planned: GuestPlan) -> dict[str, str]:
+    return {p.assignment.alias: f"{p.guest_address} {p.multifunction}" for p in planned.placements}
+
+
+def elsewhere(devices: list[Assignment], random: Random) -> list[Assignment]:
+    """The same entries on other functions, with the same ones together in a host slot."""
+    slots = sorted({a.host_address.slot_key for a in devices if a.host_address})
+    places = dict(zip(slots, random.sample(slots, len(slots)), strict=True))
+    order = random.sample(range(8), 8)
+    moved = []
+    for a in devices:
+        assert a.host_address is not None
+        domain, bus, slot = places[a.host_address.slot_key]
+        at = PciAddress(domain, bus, slot, order[a.host_address.function])
+        moved.append(replace(a, source=at))
+    return moved
+
+
+@given(
+    st.lists(st.sampled_from(["alone", "shares the first slot"]), min_size=1, max_size=12),
+    st.sampled_from(["root-port", "root-bus"]),
+    st.randoms(use_true_random=False),
+)
+def test_an_entry_keeps_its_address_whatever_kubelet_allocates(
+    kinds: list[str], layout: Layout, random: Random
+) -> None:
+    """Also where another entry's function is in a slot with an earlier one's this time."""
+    buses = random.sample(range(1, 0x80), len(kinds))
+    alone = [device(f"0000:{bus:02x}:00.0", f"d{n}") for n, bus in enumerate(buses)]
+    shared = [
+        replace(d, source=PciAddress(0, buses[0], 0, n % 8))
+        if n and n < 8 and "first" in kind
+        else d
+        for n, (d, kind) in enumerate(zip(alone, kinds, strict=True))
+    ]
+    one, other = entries(plan(alone, layout=layout)), entries(plan(shared, layout=layout))
+    for n, kind in enumerate(kinds):
+        if n >= 8 or "first" not in kind:
+            assert one[f"ua-gpu-d{n}"].split()[0] == other[f"ua-gpu-d{n}"].split()[0]
+
+
+def test_entries_come_before_companions_and_those_before_what_nobody_asked_for() -> None:
+    planned = plan(
+        [
+            device("0000:86:00.1", "audio"),
+            device("0000:86:00.0", is_companion=True),
+            device("0000:af:00.0", "gpu"),
+            device("0000:01:00.0"),
+            device("0000:86:00.2"),
+        ]
+    )
+    assert guest(planned) == {
+        "0000:86:00.1": "0000:18:00.0+",
+        "0000:86:00.0": "0000:18:00.1",
+        "0000:86:00.2": "0000:18:00.2",
+        "0000:af:00.0": "0000:19:00.0",
+        "0000:01:00.0": "0000:1a:00.0",
+    }
+
+
+def test_an_entry_that_shares_a_slot_leaves_the_place_of_its_turn_free() -> None:
+    sources = {"gpu": "0000:86:00.0", "audio": "0000:86:00.1", "nic": "0000:3b:00.0"}
+    devices = [device(bdf, name) for name, bdf in sources.items()]
+    assert guest(plan(devices))["0000:3b:00.0"] == "0000:1a:00.0"
+    assert guest(plan(devices, layout="root-bus"))["0000:3b:00.0"] == "0000:00:0a.0"
+
+
+def test_later_entries_close_up_where_the_guest_has_no_room_for_every_turn() -> None:
+    pairs = [device(f"0000:{0x80 + n // 2:02x}:00.{n % 2}", f"d{n}") for n in range(30)]
+    slots = {a.rpartition(".")[0] for a in guest(plan(pairs, layout="root-bus")).values()}
+    assert slots == {f"0000:00:{slot:02x}" for slot in range(8, 0x17)}
+    many = [device(f"0000:{n // 2:02x}:00.{n % 2}", f"d{n}") for n in range(260)]
+    assert len({a.rpartition(".")[0] for a in guest(plan(many)).values()}) == 130
+
+
+def test_a_function_does_not_join_its_sibling_on_a_function_of_the_chipset() -> None:
+    def beside(at: str, topology: GuestTopology) -> str:
+        there = [device("0000:86:00.1", at=at), device("0000:86:00.0")]
+        return guest(plan(there, topology))["0000:86:00.0"]
+
+    assert beside("0000:00:1f.7", Q35) == "0000:00:1f.1"
+    assert beside("0000:00:01.7", I440FX) == "0000:00:01.4"
+    assert beside("0000:00:00.7", VIRT) == "0000:00:00.1"
+    assert beside("0000:00:02.7", Q35) == "0000:00:02.0+"
+    with pytest.raises(
+        InputError, match="its guest address 0000:00:1f.2 is that of the chipset too"
+    ):
+        plan([device("0000:86:00.0", at="0000:00:1f.2")])
+
+
 @given(HOST_FUNCTIONS, TOPOLOGIES, st.sampled_from(["root-port", "root-bus"]), st.randoms())
 def test_a_plan_is_sound_whatever_the_devices_and_the_guest(
-    functions: list[PciAddress], topology: GuestTopology, layout: Layout, random: object
+    functions: list[PciAddress], topology: GuestTopology, layout: Layout, random: Random
 ) -> None:
-    devices = [device(str(function)) for function in functions]
+    devices = [device(str(function), f"d{n}") for n, function in enumerate(functions)]
     planned = plan(devices, topology, layout)
     addresses = [p.guest_address for p in planned.placements]
     ports = [port.address for port in planned.controllers]
@@ -298,9 +422,8 @@ def test_a_plan_is_sound_whatever_the_devices_and_the_guest(
     assert len(set(slots.values())) == len(slots)
     # Every bus but 0 is behind a port of ours.
     assert {a.bus for a in used} - {0} == {port.index for port in planned.controllers}
-    # The order of the input does not matter.
-    random.shuffle(devices)  # type: ignore[attr-defined]
-    assert guest(plan(devices, topology, layout)) == guest(planned)
+    # Which function backs an entry does not matter, as long as they are in as many slots.
+    assert entries(plan(elsewhere(devices, random), topology, layout)) == entries(planned)
     # What is placed stays where it is.
     placed = [
         replace(p.assignment, present=PresentHostdev(p.assignment.source, None, p.guest_address))

@@ -217,7 +217,7 @@ def test_a_pin_on_a_bus_for_ports_only_is_refused(model: str) -> None:
     with pytest.raises(
         PlanError,
         match=f"^slots.gpu0: '0000:28:00.0': bus 0x28 is a {model or 'controller'}, which takes no "
-        "devices; pin to 0000:31:00.0 or a higher bus",
+        "devices; pin to 0000:18:00.0 or a higher bus",
     ):
         plan([device("0000:86:00.0", "gpu0")], topology, slots={"gpu0": "0000:28:00.0"})
 
@@ -270,3 +270,20 @@ def test_a_slot_that_is_full_is_refused() -> None:
         "pin the other devices",
     ):
         plan([*devices, other], slots={"a0": "0000:00:08.0", "b": "0000:00:08.7"})
+
+
+def test_names_that_differ_in_case_only_are_different_devices() -> None:
+    devices = [device("0000:86:00.0", "gpu0"), device("0000:af:00.0", "GPU0")]
+    planned = plan(devices, slots={"GPU0": "0000:40:00.0", "gpu0": "0000:41:00.0"})
+    assert guest(planned) == {"0000:86:00.0": "0000:41:00.0", "0000:af:00.0": "0000:40:00.0"}
+    with pytest.raises(InputError, match="'Gpu0' names more than one device; write ua-gpu-gpu0 or"):
+        plan(devices, slots={"Gpu0": "0000:40:00.0"})
+
+
+def test_a_name_in_another_case_is_that_of_the_one_device_that_has_it() -> None:
+    devices = [device("0000:86:00.0", "gpu0"), device("0000:3b:00.0", "nic")]
+    for name in ("GPU0", "UA-GPU-GPU0", "gpu0"):
+        planned = plan(devices, slots={name: "0000:40:00.0"})
+        assert guest(planned)["0000:86:00.0"] == "0000:40:00.0"
+    upper = plan(devices, slots={"0000:3B:00.0": "0000:40:00.0"})
+    assert guest(upper)["0000:3b:00.0"] == "0000:40:00.0"

@@ -1,8 +1,11 @@
 """The layouts numa and mirror: expander buses, switches, bus numbers, and what cannot be kept."""
 
 from dataclasses import replace
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nodeplans import GPUS, PORT, Q35, SWITCH, address, device, function, places, plan, tree
 
 from launcher_hook.errors import PlanError
@@ -14,6 +17,7 @@ from launcher_hook.model import (
     HostFacts,
     Machine,
 )
+from launcher_hook.pci import PciAddress
 from launcher_hook.plan import plan_guest
 from launcher_hook.settings import Layout, Settings
 
@@ -215,8 +219,34 @@ def test_each_host_bridge_has_an_expander_bus() -> None:
     buses = [line for line in tree(planned) if "expander" in line]
     assert buses == [
         "24 expander-bus 00:10.0 253@0",
-        "27 expander-bus 00:11.0 251@0",
-        "29 expander-bus 00:12.0 249@1",
+        "27 expander-bus 00:11.0 251@1",
+        "29 expander-bus 00:12.0 249@0",
+    ]
+
+
+@pytest.mark.parametrize("layout", ["numa", "mirror"])
+@given(st.randoms(use_true_random=False))
+def test_an_entry_keeps_its_address_on_a_node_of_like_parts(layout: Layout, random: Random) -> None:
+    """Two sockets, on each a switch with two GPUs; kubelet gives any of them to any entry."""
+    node = [
+        function(f"0000:{bus + 3 + n:02x}:00.0", f"0000:{bus:02x}:01.0", f"0000:{bus + 1:02x}:00.0",
+                 f"0000:{bus + 2:02x}:{n:02x}.0", numa=numa)
+        for numa, bus in ((0, 0x10), (1, 0x90)) for n in (0, 1)
+    ]  # fmt: skip
+    sockets = [node[:2], node[2:]]
+    for gpus in sockets:
+        random.shuffle(gpus)
+    if layout == "mirror":
+        random.shuffle(sockets)
+    allocated = [function.address for gpus in sockets for function in gpus]
+    devices = [
+        Assignment(address, f"ua-gpu-gpu{n}", "test", f"gpu{n}")
+        for n, address in enumerate(allocated)
+    ]
+    planned = plan(node, layout, devices=devices)
+    expected = {"numa": [0x19, 0x1A, 0x1C, 0x1D], "mirror": [0x1B, 0x1C, 0x20, 0x21]}[layout]
+    assert [p.guest_address for p in planned.placements] == [
+        PciAddress(0, bus, 0, 0) for bus in expected
     ]
 
 

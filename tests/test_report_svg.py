@@ -95,7 +95,7 @@ def test_it_has_a_title_a_description_and_a_background(tmp_path: Path) -> None:
     assert svg.get("role") == "img"
     assert title is not None
     assert description is not None
-    assert "gpu0: 19:00.0 on the node, 1c:00.0 in the guest." in (description.text or "")
+    assert "gpu0: 19:00.0 on the node, 1b:00.0 in the guest." in (description.text or "")
     background = svg.find(f"{SVG}rect")
     assert background is not None
     assert (background.get("width"), background.get("fill")) == ("100%", "#ffffff")

@@ -15,6 +15,7 @@ from launcher_hook.domain.inspect import ROOT_MODELS, read_machine
 from launcher_hook.errors import InputError, SchemaError
 from launcher_hook.model import Machine
 from launcher_hook.schema.fault import Element, Fault, fault_at, first_faults
+from launcher_hook.schema.guest import read_guest
 from launcher_hook.schema.rules import Finding, rule_findings
 from launcher_hook.schema.sets import FragmentName, SchemaSet, named_faults
 
@@ -175,7 +176,8 @@ def _check_rules(
         known[key] -= 1
         involves_us = not elements.isdisjoint(finding.devices)
         if involves_us and known[key] < 0:
-            ours.append(finding)
+            if not _is_filled_by_libvirt(finding, after_root):
+                ours.append(finding)
         elif involves_us and finding.rule in _REFUSED_BY_LIBVIRT:
             fault = finding.fault
             place = fault.path if fault.line is None else f"{fault.path} (line {fault.line})"
@@ -184,6 +186,20 @@ def _check_rules(
             others.append(finding)
     _refuse(first_faults((finding.fault for finding in ours), after_root))
     yield from first_faults((finding.fault for finding in others), after_root)
+
+
+def _is_filled_by_libvirt(finding: Finding, root: Element) -> bool:
+    """Whether a bus has no controller yet, and gets one because a higher bus is used.
+
+    libvirt fills the gaps of a PCIe machine with root ports (domain_addr.c,
+    virDomainPCIAddressSetGrow).
+    """
+    guest = read_guest(root)
+    if finding.rule != "bus-without-controller" or guest.machine not in (Machine.Q35, Machine.VIRT):
+        return False
+    address = read_guest_address(finding.place, "")
+    buses = (seat.address.bus for seat in guest.seats)
+    return address is not None and address.bus < max((*guest.controllers, *buses))
 
 
 def _check_document(before: Before, after_root: Element, schemas: SchemaSet) -> Iterator[Fault]:

@@ -1,10 +1,12 @@
 """Which host device backs which request of the VMI. Pure.
 
-The launcher goes through ``gpus[]`` and then ``hostDevices[]`` and takes for each entry the next
-address of its resource's variable; an address taken is gone from every other variable (kubevirt
-pkg/virt-launcher/virtwrap/device/hostdevice). What it has decided stands in the domain as a
-``<hostdev>`` under the entry's alias, and we keep to it; we decide only what it has not. The device
-of a resource claim is never in a variable.
+The launcher goes through ``gpus[]``, and apart from that through ``hostDevices[]``, and takes for
+each entry the next address of its resource's variable. An address taken is gone from every other
+variable, but for this list only: both lists take the same address first where one resource is in
+both, and libvirt refuses that domain (kubevirt 1.9.0 pkg/virt-launcher/virtwrap/device/hostdevice,
+addresspool.go and hostdev.go; run in tests/interop/launcher/pools_test.go). What the launcher has
+decided stands in the domain as a ``<hostdev>`` under the entry's alias, and we keep to it; we
+decide only what it has not. The device of a resource claim is never in a variable.
 """
 
 import re
@@ -105,18 +107,24 @@ def assign_devices(
         screen: Whether a vGPU's screen can be shown.
 
     Returns:
-        The requests' devices in their order, then other hostdevs of the domain, then devices that
-        were allocated and that no request claims, by source.
+        The requests' devices in their order, then other hostdevs of the domain (by the launcher's
+        alias as if a request named them, then in the domain's order), then devices that were
+        allocated and that no request claims, by source.
 
     Raises:
         InputError: A request has neither hostdev nor variable, or its variable has no address
-            left; or two hostdevs have one source, or one alias.
+            left; or two hostdevs have one source, or one alias; or an entry of each list takes
+            the same device.
         PlanError: A request asks for a screen, and the guest has no graphics to show it.
     """
     by_source = _by_source(present)
     requests = [r for r in requests if not _is_usb(r, usb)]
     claims = _claims(requests, present)
-    taken = {*attached, *(claim.source for claim in claims.values())}
+    owners = {claims[r.path].source: r for r in requests if r.path in claims}
+    dealt: dict[str, set[HostSource]] = {
+        kind: {*attached, *(source for source, owner in owners.items() if owner.kind == kind)}
+        for kind in ("gpu", "hostdevice")
+    }
     nameless_usb = list(usb).count(None)
     # virt-launcher gives the first vGPU a screen where the VMI says nothing of any: a second would
     # be too many, QEMU has one ramfb (kubevirt device/hostdevice, CreateMDEVHostDevices).
@@ -129,8 +137,9 @@ def assign_devices(
             nameless_usb -= 1
             continue
         if claim is None:
-            source, variable = _next_source(request, requests, allocations, taken)
-            taken.add(source)
+            source, variable = _next_source(request, requests, allocations, dealt[request.kind])
+            _check_owner(request, source, variable, owners.setdefault(source, request))
+            dealt[request.kind].add(source)
             claim = by_source.get(source)
         else:
             source = claim.source
@@ -141,7 +150,8 @@ def assign_devices(
             screen_is_due = False
             assignment = _with_screen(assignment, screen)
         assignments.append(assignment)
-    for hostdev in present:
+    taken = {*attached, *owners}
+    for hostdev in sorted(present, key=_launcher_order):
         if hostdev.source not in taken:
             taken.add(hostdev.source)
             assignments.append(_adopted(hostdev, aliases))
@@ -155,10 +165,13 @@ def _by_source(present: Sequence[PresentHostdev]) -> dict[HostSource, PresentHos
     for hostdev in present:
         first = by_source.setdefault(hostdev.source, hostdev)
         if first is not hostdev:
+            lists = {_list_by_alias(one.alias) for one in (first, hostdev)}
             raise InputError(
                 f"hostdev on line {hostdev.line}",
                 f"'{hostdev.source}' is the source of the hostdev on line {first.line} already",
-                "take one of the two out: libvirt gives a device to a guest once",
+                f"{_ONE_LIST} (KubeVirt deals each list out of the same variable by itself)"
+                if lists == {"gpus", "hostDevices"}
+                else "take one of the two out: libvirt gives a device to a guest once",
             )
         if hostdev.alias is None:
             continue
@@ -171,6 +184,39 @@ def _by_source(present: Sequence[PresentHostdev]) -> dict[HostSource, PresentHos
                 "give each its own: libvirt refuses two devices of one alias",
             )
     return by_source
+
+
+_ONE_LIST = (
+    "ask for both devices in one of the lists gpus and hostDevices, or have the device plugin give "
+    "the other device a resource of its own"
+)
+
+
+def _list_by_alias(alias: str | None) -> str | None:
+    """The VMI's list that a launcher's alias is of."""
+    name = (alias or "").removeprefix("ua-").removeprefix("dra-")
+    if name.startswith("gpu-"):
+        return "gpus"
+    return "hostDevices" if name.startswith("hostdevice-") else None
+
+
+def _launcher_order(hostdev: PresentHostdev) -> int:
+    """Sort key of hostdevs that no request names: as the lists of a VMI that is not given."""
+    lists = ("gpus", "hostDevices", None)
+    return lists.index(_list_by_alias(hostdev.alias))
+
+
+def _check_owner(
+    request: DeviceRequest, source: HostSource, variable: str, owner: DeviceRequest
+) -> None:
+    """Refuse a device that an entry of the other list takes: no VM starts with it twice."""
+    if owner is not request:
+        raise InputError(
+            f"{request.path} ({request.name!r})",
+            f"its device would be {source}, the next of {variable}, and that is the device of "
+            f"{owner.path} ({owner.name!r}): KubeVirt deals each list out by itself",
+            _ONE_LIST,
+        )
 
 
 def _is_usb(request: DeviceRequest, usb: Sequence[str | None]) -> bool:
@@ -243,6 +289,13 @@ def _next_source(
             "give the domain that the launcher wrote for this VMI",
         )
     allocated = _allocated(request.resource, allocations)
+    filled = [allocation.variable for allocation in allocated if allocation.sources]
+    if len(filled) > 1:
+        raise InputError(
+            where,
+            f"{' and '.join(filled)} both have devices, and KubeVirt gives the entry one of each",
+            f"give functions and mediated devices resources of their own, not {request.resource!r}",
+        )
     for allocation in allocated:
         for source in allocation.sources:
             if source not in taken:

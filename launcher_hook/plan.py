@@ -11,10 +11,11 @@ of a slot that has no function 0. An address that a device has already stays: it
 the guest's configuration, and libvirt has seen it.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from launcher_hook.chipset import owners_by_address
 from launcher_hook.distance import find_changed, guest_positions, host_positions
 from launcher_hook.errors import InputError, PlanError, shorten
 from launcher_hook.expander import Built, build_complexes
@@ -31,8 +32,15 @@ from launcher_hook.model import (
 )
 from launcher_hook.naming import find_named
 from launcher_hook.pci import PciAddress
-from launcher_hook.room import FIRST_INDEX, GuestRoom, owners_by_address
+from launcher_hook.room import FIRST_INDEX, GuestRoom
 from launcher_hook.settings import BY_NODE, Layout, Settings
+from launcher_hook.turns import (
+    Chosen,
+    group_host_slots,
+    name_host_slot,
+    place_group,
+    place_in_turn,
+)
 
 _MOST_NAMED = 8
 """Of the distances that are not kept: a node's devices have thousands."""
@@ -40,8 +48,6 @@ _MOST_NAMED = 8
 _NOTHING_KNOWN = HostFacts()
 
 SlotKey = tuple[int, int, int]
-_Chosen = dict[str, tuple[PciAddress, str]]
-"""Guest address and reason, by alias."""
 _Pins = Mapping[str, tuple[str, PciAddress]]
 """Key below ``slots`` and guest address, by alias."""
 
@@ -75,7 +81,7 @@ def plan_guest(
     if topology.machine is Machine.OTHER:
         return _left_to_libvirt(assignments, topology, pins, settings)
     layout = _layout(topology, settings.layout)
-    chosen: _Chosen = {}
+    chosen: Chosen = {}
     owners = owners_by_address(topology)
     for assignment in assignments:
         kept = assignment.present.guest_address if assignment.present else None
@@ -89,7 +95,7 @@ def plan_guest(
         chosen[alias] = (address, f"pinned by slots.{key}")
     _check_pinned_slots(chosen, pins, topology)
     _check_left_slots(assignments, chosen, pins)
-    slots = list(_host_slots(assignments))
+    slots = list(group_host_slots(assignments))
     there = [slot for slot in slots if any(a.alias in chosen for a in slot)]
     built = Built()
     warnings: list[str] = []
@@ -98,11 +104,11 @@ def plan_guest(
         hierarchy = plan_hierarchy(new, settings, topology.numa, facts)
         warnings += hierarchy.warnings
         for slot in hierarchy.left:
-            _place_group(slot, chosen, room, layout)
+            place_group(slot, chosen, room, layout)
         built = build_complexes(hierarchy.complexes, room)
         for slot, address, why in built.slots:
-            chosen[slot[0].alias] = (address, f"{why}, host slot {_host_slot_name(slot)}")
-    _place_in_turn(slots, assignments, chosen, room, layout)
+            chosen[slot[0].alias] = (address, f"{why}, host slot {name_host_slot(slot)}")
+    place_in_turn(slots, assignments, chosen, room, layout)
     controllers = _plan_controllers(room, built, chosen, topology, pins)
     placements = tuple(_placements(assignments, chosen, topology))
     if layout == "mirror":
@@ -185,7 +191,7 @@ def _layout(topology: GuestTopology, layout: Layout) -> Layout:
     return layout
 
 
-def _check_pinned_slots(chosen: _Chosen, pins: _Pins, topology: GuestTopology) -> None:
+def _check_pinned_slots(chosen: Chosen, pins: _Pins, topology: GuestTopology) -> None:
     """A guest does not look at a function whose slot has no function 0 of ours."""
     addresses = {address for address, _ in chosen.values()}
     for key, address in pins.values():
@@ -202,7 +208,7 @@ def _check_pinned_slots(chosen: _Chosen, pins: _Pins, topology: GuestTopology) -
 
 def _check_left_slots(
     assignments: Sequence[Assignment],
-    chosen: _Chosen,
+    chosen: Chosen,
     pins: _Pins,
 ) -> None:
     """A pin that takes function 0 out of a slot in which other functions of ours stay."""
@@ -223,105 +229,10 @@ def _check_left_slots(
             )
 
 
-def _host_slots(assignments: Sequence[Assignment]) -> Iterator[list[Assignment]]:
-    """Group the devices that share a guest slot, by the turn of the first of each."""
-    slots: dict[tuple[object, ...], list[Assignment]] = defaultdict(list)
-    for assignment in assignments:
-        address = assignment.host_address
-        if address is None or assignment.own_slot:
-            slots[(str(assignment.source),)].append(assignment)
-        else:
-            slots[address.slot_key].append(assignment)
-    yield from slots.values()
-
-
-def _place_in_turn(
-    slots: Sequence[Sequence[Assignment]],
-    assignments: Sequence[Assignment],
-    chosen: _Chosen,
-    room: GuestRoom,
-    layout: Layout,
-) -> None:
-    """Place the devices that have no place yet, entry by entry.
-
-    An entry that shares the guest slot of an earlier one leaves the place of its own turn free.
-    Whether it shares one depends on the host addresses, and the entries behind it must not move
-    with that. Only where the guest has no room for so many places do the later ones close up.
-    """
-    slot_of = {assignment.alias: slot for slot in slots for assignment in slot}
-    waiting = [assignment for assignment in assignments if assignment.alias not in chosen]
-    unasked = [slot for slot in slots if not any(map(_is_entry, slot))]
-    count = sum(map(_is_entry, waiting)) + len(unasked)
-    keeps_turns = layout not in BY_NODE and room.has_places(count, on_root_bus=_is_flat(layout))
-    for assignment in waiting:
-        shares = assignment.alias in chosen or any(
-            other.alias in chosen for other in slot_of[assignment.alias]
-        )
-        _place_group(slot_of[assignment.alias], chosen, room, layout)
-        if shares and keeps_turns and _is_entry(assignment):
-            room.skip_place(on_root_bus=_is_flat(layout))
-
-
-def _is_entry(assignment: Assignment) -> bool:
-    """Whether the VMI or the launcher asks for the device by itself."""
-    return not assignment.is_companion and not assignment.is_unclaimed
-
-
-def _is_flat(layout: Layout) -> bool:
-    return layout == "root-bus"
-
-
-def _place_group(
-    group: Sequence[Assignment], chosen: _Chosen, room: GuestRoom, layout: Layout
-) -> None:
-    """Place one host slot's devices: beside those that have a place, or in a new guest slot."""
-    placed = [chosen[a.alias][0] for a in group if a.alias in chosen]
-    waiting = [a for a in group if a.alias not in chosen]
-    if not waiting:
-        return
-    host_slot = _host_slot_name(group)
-    if placed:
-        slot, why = placed[0], f"beside {placed[0]}, host slot {host_slot}"
-    else:
-        slot, why = _new_slot(waiting[0], host_slot, room, layout)
-        chosen[waiting[0].alias] = (slot, why)
-        waiting = waiting[1:]
-    for assignment in waiting:
-        address = room.free_function(slot)
-        if address is None:
-            raise PlanError(
-                f"{assignment.source} ({assignment.alias})",
-                f"guest slot {slot} has no function left for it",
-                "pin the other devices elsewhere",
-            )
-        chosen[assignment.alias] = (address, why)
-
-
-def _host_slot_name(group: Sequence[Assignment]) -> str:
-    source = str(group[0].source)
-    return source.rpartition(".")[0] or source  # a mediated device's UUID has no dot
-
-
-def _new_slot(
-    first: Assignment, host_slot: str, room: GuestRoom, layout: Layout
-) -> tuple[PciAddress, str]:
-    on_root_bus = _is_flat(layout)
-    slot = room.next_root_slot() if on_root_bus else room.next_bus()
-    if slot is None:
-        raise PlanError(
-            f"{first.source} ({first.alias})",
-            f"the guest has no free {'slot on bus 0' if on_root_bus else 'bus'} for it "
-            "that libvirt does not need for other devices",
-            f"attach fewer devices{room.advice_when_full(layout)}",
-        )
-    where = "root bus" if on_root_bus else f"root port {slot.bus}"
-    return slot, f"{where}, host slot {host_slot}"
-
-
 def _plan_controllers(
     room: GuestRoom,
     built: Built,
-    chosen: _Chosen,
+    chosen: Chosen,
     topology: GuestTopology,
     pins: _Pins,
 ) -> tuple[PlannedController, ...]:
@@ -346,7 +257,7 @@ def _plan_controllers(
     )
 
 
-def _check_high_pin(room: GuestRoom, chosen: _Chosen, pins: _Pins) -> None:
+def _check_high_pin(room: GuestRoom, chosen: Chosen, pins: _Pins) -> None:
     """Blame the pin that alone is as high as no other device: the gap below it is its own."""
     if not pins:
         return
@@ -362,7 +273,7 @@ def _check_high_pin(room: GuestRoom, chosen: _Chosen, pins: _Pins) -> None:
         )
 
 
-def _earlier(chosen: _Chosen, topology: GuestTopology) -> Iterator[PlannedController]:
+def _earlier(chosen: Chosen, topology: GuestTopology) -> Iterator[PlannedController]:
     """The controllers above our devices that an earlier pass wrote.
 
     Below FIRST_INDEX they may be libvirt's or the launcher's own.
@@ -419,7 +330,7 @@ def _has_siblings(address: PciAddress | None, functions: Mapping[SlotKey, int]) 
 
 
 def _placements(
-    assignments: Sequence[Assignment], chosen: _Chosen, topology: GuestTopology
+    assignments: Sequence[Assignment], chosen: Chosen, topology: GuestTopology
 ) -> Iterator[Placement]:
     functions = _functions_by_slot((*topology.taken, *(address for address, _ in chosen.values())))
     for assignment in assignments:

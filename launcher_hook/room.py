@@ -21,6 +21,7 @@ tests/test_real_libvirt.py:
 
 from collections.abc import Iterator
 
+from launcher_hook.chipset import AVOIDED_SLOTS, RESERVED_SLOTS, owners_by_address
 from launcher_hook.errors import PlanError, shorten
 from launcher_hook.model import PORT_MODELS, GuestController, GuestTopology, Machine
 from launcher_hook.pci import MAX_BUS, MAX_FUNCTION, MAX_SLOT, PciAddress
@@ -34,24 +35,6 @@ _EXPANDER_ROOM = 64
 
 FUNCTIONS_A_SLOT = MAX_FUNCTION + 1
 
-# Where libvirt or QEMU put the machine's own devices, or look first for a certain device.
-_RESERVED = {
-    Machine.Q35: {0x00: "host bridge", 0x01: "primary video", 0x1B: "ICH9 sound", 0x1F: "ICH9 LPC"},
-    Machine.I440FX: {0x00: "host bridge", 0x01: "PIIX3", 0x02: "primary video"},
-    Machine.VIRT: {0x00: "host bridge"},
-}
-# ICH9 USB (0x1d, then 0x1a) and the DMI bridge (0x1e) go elsewhere when their slot is taken: we
-# take it only when a pin says so.
-_AVOIDED = {Machine.Q35: (0x1A, 0x1D, 0x1E), Machine.I440FX: (), Machine.VIRT: ()}
-
-# Functions that QEMU's chipset has and no domain names (libvirt qemu_domain_address.c:
-# qemuDomainValidateDevicePCISlotsPIIX3 and ...Q35; QEMU hw/i386/pc_piix.c).
-_CHIPSET_FUNCTIONS = {
-    Machine.Q35: ((0x00, 0), (0x1F, 0), (0x1F, 2), (0x1F, 3)),
-    Machine.I440FX: ((0x00, 0), (0x01, 0), (0x01, 1), (0x01, 2), (0x01, 3)),
-    Machine.VIRT: ((0x00, 0),),
-}
-
 _FIRST_SLOT = 0x08
 """Of hostdevs on the root bus: the classic place."""
 _FIRST_PORT_SLOT = 0x10
@@ -63,15 +46,6 @@ virt-launcher adds up to 16 for hotplug."""
 
 _CONVENTIONAL = {"pci-bridge": 1, "pcie-to-pci-bridge": 1, "dmi-to-pci-bridge": 0}
 """Lowest slot of each bus that takes plain devices."""
-
-
-def owners_by_address(topology: GuestTopology) -> dict[PciAddress, str]:
-    """Name the owner of each guest address that no passed-through device may have."""
-    chipset = {
-        PciAddress(0, 0, slot, function): "the chipset"
-        for slot, function in _CHIPSET_FUNCTIONS.get(topology.machine, ())
-    }
-    return {**chipset, **topology.taken}
 
 
 class GuestRoom:
@@ -157,7 +131,7 @@ class GuestRoom:
         self._ours.add(address)
 
     def _check_root_slot(self, address: PciAddress, where: str) -> None:
-        reserved = _RESERVED[self._machine].get(address.slot)
+        reserved = RESERVED_SLOTS[self._machine].get(address.slot)
         if reserved is not None:
             raise PlanError(
                 where,
@@ -267,7 +241,7 @@ class GuestRoom:
 
     def _free_root_slots(self) -> list[int]:
         taken = self._taken_root_slots() | self._foreign_slots()
-        unwanted = {*_RESERVED[self._machine], *_AVOIDED[self._machine]}
+        unwanted = {*RESERVED_SLOTS[self._machine], *AVOIDED_SLOTS[self._machine]}
         unwanted |= {address.slot for address in self._skipped if address.bus == 0}
         return [slot for slot in range(_FIRST_SLOT, MAX_SLOT + 1) if slot not in taken | unwanted]
 
@@ -286,7 +260,7 @@ class GuestRoom:
             return count <= len(self._free_root_slots())
         new = count - len(self._filled)
         highest = self.lowest_bus() + len(self._new_ports) + new - 1
-        closed = self._taken_root_slots() | set(_RESERVED[self._machine])
+        closed = self._taken_root_slots() | set(RESERVED_SLOTS[self._machine])
         free = MAX_SLOT - 1 - len(closed) - self._topology.waiting_on_root
         fits = self._unplaced(highest) <= free * FUNCTIONS_A_SLOT
         return new <= 0 or (highest < self._end and fits)
@@ -372,7 +346,7 @@ class GuestRoom:
 
     def _slots_for_controllers(self) -> Iterator[int]:
         """The root bus's slots that our controllers may have, the best first."""
-        unwanted = {*_RESERVED[self._machine], *_AVOIDED[self._machine]}
+        unwanted = {*RESERVED_SLOTS[self._machine], *AVOIDED_SLOTS[self._machine]}
         closed = self._taken_root_slots() | self._foreign_slots() | unwanted
         upward = range(_FIRST_PORT_SLOT, MAX_SLOT + 1)
         downward = range(_FIRST_PORT_SLOT - 1, 0, -1)
@@ -382,7 +356,7 @@ class GuestRoom:
         """Whether the root bus also has places for the ports with which libvirt fills the gaps."""
         ours = self._new_ports | self._off_root
         gaps = self._unplaced(max(ours)) - len(ours)
-        closed = self._taken_root_slots() | slots | set(_RESERVED[self._machine])
+        closed = self._taken_root_slots() | slots | set(RESERVED_SLOTS[self._machine])
         free = MAX_SLOT + 1 - len(closed) - self._topology.waiting_on_root
         return gaps <= free * FUNCTIONS_A_SLOT
 
@@ -448,6 +422,6 @@ class GuestRoom:
             count += topology.waiting + 1
         else:
             count += -(-self._unplaced(self._highest_foreign) // FUNCTIONS_A_SLOT)
-        closed = self._taken_root_slots() | set(_RESERVED[self._machine])
+        closed = self._taken_root_slots() | set(RESERVED_SLOTS[self._machine])
         free = [slot for slot in range(1, MAX_SLOT + 1) if slot not in closed]
         return set(free[:count])

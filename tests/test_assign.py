@@ -202,13 +202,66 @@ def test_unclaimed_mediated_devices_come_last_each_in_a_slot_of_its_own() -> Non
     assert [(a.source, a.own_slot) for a in assigned] == [(A, False), (B, False), (UUID, True)]
 
 
-def test_a_mediated_device_backs_a_request_that_has_no_function_left() -> None:
-    assigned = assign(
-        [gpu("g0"), gpu("g1")],
-        {"MDEV_PCI_RESOURCE_X_A": UUID, "PCI_RESOURCE_X_A": str(A)},
-    )
-    assert [a.source for a in assigned] == [A, UUID]
-    assert assigned[1].own_slot
+def test_a_resource_of_both_kinds_is_refused_where_both_have_devices() -> None:
+    """KubeVirt makes a hostdev of each kind for the entry, and then counts one too many."""
+    both = {"MDEV_PCI_RESOURCE_X_A": UUID, "PCI_RESOURCE_X_A": str(A)}
+    with pytest.raises(
+        InputError,
+        match="PCI_RESOURCE_X_A and MDEV_PCI_RESOURCE_X_A both have devices, .* one of each; give "
+        "functions and mediated devices resources of their own, not 'x/A'",
+    ):
+        assign([gpu("g0"), gpu("g1")], both)
+    (mediated,) = assign([gpu("g0")], {**both, "PCI_RESOURCE_X_A": ""})
+    assert mediated.source == UUID
+    assert mediated.own_slot
+
+
+def test_without_a_vmi_the_launchers_devices_are_in_the_order_of_its_lists() -> None:
+    """virt-launcher writes hostDevices first; the entries of gpus have the first guest slots."""
+    aliases = ["ua-hostdevice-n0", "ua-sriov-net", "ua-gpu-g0", "ua-dra-hostdevice-n1"]
+    sources = [PciAddress.parse(f"0000:{bus}:00.0") for bus in ("01", "02", "03", "04")]
+    assigned = assign(present=[hostdev(s, a) for s, a in zip(sources, aliases, strict=True)])
+    assert [a.alias for a in assigned] == [aliases[n] for n in (2, 0, 3, 1)]
+
+
+def nic(name: str, resource: str) -> DeviceRequest:
+    return DeviceRequest("hostdevice", name, resource, f"hostDevices[0] {name}")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"PCI_RESOURCE_X_A": f"{A},{B}", "PCI_RESOURCE_X_B": f"{A},{B}"},
+        {"PCI_RESOURCE_X_A": str(A), "PCI_RESOURCE_X_B": str(A).upper()},
+        {"MDEV_PCI_RESOURCE_X_A": UUID, "MDEV_PCI_RESOURCE_X_B": f"{UUID},{OTHER_UUID}"},
+    ],
+    ids=["functions", "in-upper-case", "mediated-devices"],
+)
+@pytest.mark.parametrize("resource", ["x/A", "x/B"], ids=["one-resource", "two-resources"])
+def test_gpus_and_host_devices_are_dealt_out_of_two_pools(
+    environ: Mapping[str, str], resource: str
+) -> None:
+    """Each list takes the first address of its variable, and libvirt refuses one device twice."""
+    with pytest.raises(
+        InputError,
+        match=r"^hostDevices\[0\] n0 \('n0'\): its device would be .*, the next of .*, and that is "
+        r"the device of gpus\[0\] g0 \('g0'\): .*; ask for both devices in one of the lists",
+    ):
+        assign([gpu("g0"), nic("n0", resource)], environ)
+
+
+def test_the_launchers_device_for_both_lists_is_refused_with_the_reason() -> None:
+    present = [hostdev(A, "ua-hostdevice-n0"), hostdev(A, "ua-gpu-g0")]
+    with pytest.raises(
+        InputError, match=r"in one of the lists gpus and hostDevices, or .* \(KubeVirt deals each"
+    ):
+        assign([gpu("g0"), nic("n0", "x/A")], present=present)
+
+
+def test_two_lists_with_devices_of_their_own_do_not_mind_each_other() -> None:
+    environ = {"PCI_RESOURCE_X_A": f"{A},{B}", "PCI_RESOURCE_X_B": str(C)}
+    assigned = assign([gpu("g0"), gpu("g1", index=1), nic("n0", "x/B")], environ)
+    assert [a.source for a in assigned] == [A, B, C]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from launcher_hook.domain.document import parse_domain, print_domain
+from launcher_hook.domain.document import Element, parse_domain, print_domain
 from launcher_hook.errors import HostError, InputError, SchemaError
 from launcher_hook.schema import Fault
 
@@ -65,13 +65,7 @@ class LibvirtCheck:
             InputError: It is no domain XML at all.
         """
         tree = parse_domain(domain_xml)
-        root = tree.getroot()
-        for tag in ("name", "uuid"):
-            for element in root.findall(tag):
-                root.remove(element)
-        name = root.makeelement("name")
-        name.text = f"launcher-hook-check-{uuid.uuid4()}"
-        root.insert(0, name)
+        _rename(tree.getroot())
         flags = self._libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
         try:
             domain = self._connection.defineXMLFlags(print_domain(tree, b"").decode(), flags)
@@ -118,6 +112,34 @@ class LibvirtCheck:
         if refusal is None:
             return ()
         return (Fault("/domain", None, refusal, f"so says {self.name}", rule="libvirt"),)
+
+
+def _rename(root: Element) -> None:
+    """Give a domain a name and a UUID that no domain of a libvirt has; what is wrong stays wrong.
+
+    The UUID stands in sysinfo too, and libvirt wants it to be the same; of a domain without
+    ``<uuid>`` it takes that one (virSysinfoSystemParseXML).
+    """
+    fresh = str(uuid.uuid4())
+    names, uuids = root.findall("./name"), root.findall("./uuid")
+    for name in names:
+        if (name.text or "").strip():
+            name.text = f"launcher-hook-check-{fresh}"
+    own = {_parse_uuid(element) for element in uuids}
+    for element in (*uuids, *root.iterfind("./sysinfo/system/entry[@name='uuid']")):
+        number = _parse_uuid(element)
+        if number is not None and own <= {number}:
+            element.text = fresh
+    if not uuids:
+        element = root.makeelement("uuid")
+        element.text = fresh
+        root.insert(0, element)
+
+
+def _parse_uuid(element: Element) -> uuid.UUID | None:
+    with suppress(ValueError):  # libvirt, too, overlooks hyphens and white space
+        return uuid.UUID("".join((element.text or "").replace("-", "").split()))
+    return None
 
 
 def _message(error: Exception) -> str:

@@ -96,6 +96,20 @@ class LibvirtDriver:
         """Where it is to be had, for anybody in the same root."""
         return f"qemu:///embed?root={self._root}"
 
+    def define(self, xml: bytes) -> None:
+        """Define a domain, which stays."""
+        _, errors = self._virsh(f"define {self._write('define.xml', xml)}")
+        if re.search("^error: ", errors, re.MULTILINE):
+            raise LibvirtRefusedError(_message(errors))
+
+    def dump(self, name: str) -> str:
+        """The inactive XML of a domain that it has."""
+        return self._virsh(f"dumpxml --inactive {shlex.quote(name)}")[0]
+
+    def forget(self, name: str) -> None:
+        """Undefine a domain; its UEFI variables stay."""
+        self._virsh(f"undefine --keep-nvram {shlex.quote(name)}")
+
     def names(self) -> list[str]:
         """The domains that it has."""
         return self._virsh("list --all --name")[0].split()

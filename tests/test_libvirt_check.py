@@ -74,6 +74,73 @@ def test_the_uefi_variables_of_the_vm_stay(
     assert libvirt.names() == []
 
 
+UUID = "0c1a6b5e-3f0d-4d8f-9a57-0a5d0a8f1e11"
+
+
+@needs_package
+@pytest.mark.parametrize("with_uuid", [True, False], ids=["uuid", "uuid-of-sysinfo"])
+def test_a_libvirt_that_has_the_vm_checks_it_and_leaves_the_vm_alone(
+    with_uuid: bool, libvirt: LibvirtDriver, tmp_path: Path
+) -> None:
+    variables, code, domain = (tmp_path / name for name in ("VARS.fd", "CODE.fd", "vm.xml"))
+    variables.write_bytes(b"boot entries of a VM")
+    code.touch()
+    domain.write_bytes(
+        for_this_machine(
+            f"""<domain type='kvm'><name>default_vm</name>{f"<uuid>{UUID}</uuid>" * with_uuid}
+            <genid>43dc0cf8-809b-4adb-9bea-a9abb5f3d90e</genid><title>a VM</title>
+            <metadata><k:vm xmlns:k='http://kubevirt.io'><k:uid>7</k:uid></k:vm></metadata>
+            <memory>524288</memory>
+            <sysinfo type='smbios'><system><entry name='uuid'>{UUID}</entry>
+            <entry name='serial'>x</entry></system></sysinfo>
+            <os><type arch='x86_64' machine='q35'>hvm</type>
+            <loader readonly='yes' type='pflash'>{code}</loader><nvram>{variables}</nvram>
+            <smbios mode='sysinfo'/></os>
+            <features><acpi/></features><devices/></domain>""".encode()
+        )
+    )
+    libvirt.define(domain.read_bytes())
+    before = libvirt.dump("default_vm")
+    try:
+        validated = run("validate", domain, "--libvirt", libvirt.uri)
+        rendered = run("render", "--domain", domain, "--env", "PCI_RESOURCE_X=0000:86:00.0",
+                       "--check-with", libvirt.uri, "-v")  # fmt: skip
+        assert libvirt.names() == ["default_vm"]
+        assert libvirt.dump("default_vm") == before
+    finally:
+        libvirt.forget("default_vm")
+    assert "so says" not in validated.stdout
+    assert rendered.returncode == 0, rendered.stderr
+    assert "takes it" in rendered.stderr
+    assert variables.read_bytes() == b"boot entries of a VM"
+
+
+@needs_package
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<uuid>0c1a", "<uuid>0c1b", "UUID mismatch between <uuid> and <sysinfo>"),
+        (f"<uuid>{UUID}", "<uuid>x", "malformed uuid element"),
+        ("'uuid'>0c1a6b5e", "'uuid'>0c1a6b5x", "malformed <sysinfo> uuid element"),
+        ("<name>x</name>", "", "name"),
+    ],
+    ids=["mismatch", "malformed", "malformed-sysinfo", "no-name"],
+)
+def test_what_libvirt_has_against_a_vms_own_name_and_uuid_is_still_said(
+    old: str, new: str, message: str, libvirt: LibvirtDriver, tmp_path: Path
+) -> None:
+    text = f"""<domain type='qemu'><name>x</name><uuid>{UUID}</uuid><memory>524288</memory>
+        <sysinfo type='smbios'><system><entry name='uuid'>{UUID}</entry></system></sysinfo>
+        <os><type arch='x86_64' machine='q35'>hvm</type></os><devices/></domain>"""
+    assert old in text
+    (tmp_path / "vm.xml").write_text(text.replace(old, new))
+    done = run("validate", tmp_path / "vm.xml", "--libvirt", libvirt.uri)
+    assert done.returncode == 4
+    assert any(message in line and "so says" in line for line in done.stdout.splitlines()), (
+        done.stdout
+    )
+
+
 @needs_package
 def test_a_domain_that_libvirt_refuses_without_us_is_an_input_error(
     libvirt: LibvirtDriver, domain: Path

@@ -15,7 +15,7 @@ AVOIDED_SLOTS = {Machine.Q35: (0x1A, 0x1D, 0x1E), Machine.I440FX: (), Machine.VI
 
 # Functions that QEMU's chipset has and no domain names (libvirt qemu_domain_address.c:
 # qemuDomainValidateDevicePCISlotsPIIX3 and ...Q35; QEMU hw/i386/pc_piix.c).
-_CHIPSET_FUNCTIONS = {
+CHIPSET_FUNCTIONS = {
     Machine.Q35: ((0x00, 0), (0x1F, 0), (0x1F, 2), (0x1F, 3)),
     Machine.I440FX: ((0x00, 0), (0x01, 0), (0x01, 1), (0x01, 2), (0x01, 3)),
     Machine.VIRT: ((0x00, 0),),
@@ -26,6 +26,6 @@ def owners_by_address(topology: GuestTopology) -> dict[PciAddress, str]:
     """Name the owner of each guest address that no passed-through device may have."""
     chipset = {
         PciAddress(0, 0, slot, function): "the chipset"
-        for slot, function in _CHIPSET_FUNCTIONS.get(topology.machine, ())
+        for slot, function in CHIPSET_FUNCTIONS.get(topology.machine, ())
     }
     return {**chipset, **topology.taken}

@@ -19,6 +19,7 @@ from launcher_hook.domain.inspect import (
     read_usb_aliases,
 )
 from launcher_hook.errors import HostError, InputError
+from launcher_hook.hidden import warn_of_hidden
 from launcher_hook.host import Host
 from launcher_hook.model import (
     MOST_DEVICES,
@@ -160,6 +161,7 @@ def _decide(
         plan = _with_options(plan, root, present, facts, inputs)
     if inputs.settings.pci_hole64 != "off":
         plan = _with_hole(plan, root, topology, inputs)
+    plan = replace(plan, warnings=(*plan.warnings, *warn_of_hidden(plan, topology)))
     for placement in plan.placements:
         unclaimed = placement.assignment.is_unclaimed and inputs.vmi.requests
         log.log(

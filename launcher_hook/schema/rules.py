@@ -17,6 +17,7 @@ from launcher_hook.domain.attached import function_sources
 from launcher_hook.domain.document import first_child
 from launcher_hook.domain.inspect import name_of
 from launcher_hook.errors import InputError, shorten
+from launcher_hook.hidden import FIX, describe_hidden, find_hidden
 from launcher_hook.model import PORT_MODELS, Machine
 from launcher_hook.pci import PciAddress
 from launcher_hook.schema.fault import Element, Fault, element_name, fault_at, first_faults
@@ -31,9 +32,6 @@ _ONLY_PORTS = {
 }
 
 _MOST_NAMED = 5  # devices in a message
-
-# Slots of the root bus in which the chipset itself has function 0.
-_CHIPSET_SLOTS = {Machine.Q35: 0x1F, Machine.I440FX: 0x01}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +142,19 @@ def _not_a_port(guest: Guest) -> Iterator[Finding]:
 
 
 def _no_function_zero(guest: Guest) -> Iterator[Finding]:
-    for (domain, bus, slot), seats in guest.slots.items():
-        if (domain, bus, slot) == (0, 0, _CHIPSET_SLOTS.get(guest.machine)):
+    for address in find_hidden((seat.address for seat in guest.seats), guest.machine):
+        seats = guest.slots[address.slot_key]
+        if any(map(_is_completed, seats)):
             continue
-        if any(seat.address.function == 0 for seat in seats):
-            continue
-        owners = [seat.device for seat in seats]
-        where = f"{domain:04x}:{bus:02x}:{slot:02x}"
-        what = f"guest slot {where} has function {seats[0].address.function} but no function 0"
-        fix = "number its functions from 0: a guest does not look at the others without it"
-        place = seats[0].element
-        yield _finding("no-function-zero", place, what, fix, *owners, attribute="function")
+        owners = (seat.device for seat in seats)
+        place, what = seats[0].element, describe_hidden(address)
+        yield _finding("no-function-zero", place, what, FIX, *owners, attribute="function")
+
+
+def _is_completed(seat: Seat) -> bool:
+    """Whether libvirt puts function 0 beside it: the other parts of an ICH9 USB controller."""
+    device = seat.device
+    return device.get("type") == "usb" and device.get("model", "").startswith("ich9-")
 
 
 def _multifunction_off(guest: Guest) -> Iterator[Finding]:

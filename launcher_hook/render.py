@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from launcher_hook.assign import AliasBook, assign_devices
 from launcher_hook.companions import add_companions, check_host
+from launcher_hook.domain.aliases import find_lost_overrides
 from launcher_hook.domain.attached import read_attached
 from launcher_hook.domain.document import Element, parse_domain, print_domain
 from launcher_hook.domain.edit import put_plan
@@ -161,7 +162,8 @@ def _decide(
         plan = _with_options(plan, root, present, facts, inputs)
     if inputs.settings.pci_hole64 != "off":
         plan = _with_hole(plan, root, topology, inputs)
-    plan = replace(plan, warnings=(*plan.warnings, *warn_of_hidden(plan, topology)))
+    found = (*warn_of_hidden(plan, topology), *find_lost_overrides(root))
+    plan = replace(plan, warnings=(*plan.warnings, *found))
     for placement in plan.placements:
         unclaimed = placement.assignment.is_unclaimed and inputs.vmi.requests
         log.log(

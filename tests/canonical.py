@@ -1,11 +1,15 @@
 """Compares domains without what is ours to write, independently of how the program finds it."""
 
+import re
+
 from lxml import etree
 
 _PARTS = ("domain", "bus", "slot", "function")
 
 _FIRST = 24
 """Of the controllers that we make: from here on those of an earlier pass may be completed."""
+
+_QEMU = {"q": "http://libvirt.org/schemas/domain/qemu/1.0"}
 
 _MODELS = (
     "pcie-root-port",
@@ -32,6 +36,7 @@ def canonical_without_ours(xml: bytes, original: bytes, rendered: bytes | None =
     if rendered is not None:
         buses |= _buses(etree.fromstring(original)) | _buses(etree.fromstring(rendered))
     devices = root.find("devices")
+    _name_overrides_by_source(root, etree.fromstring(original))
     for hostdev in _hostdevs(root):
         _drop(hostdev)
     for controller in _ports(root):
@@ -58,6 +63,39 @@ def canonical_without_ours(xml: bytes, original: bytes, rendered: bytes | None =
         return etree.tostring(root.getroottree(), method="c14n").decode()
     except etree.C14NError:  # a namespace that is no URI
         return etree.tostring(root.getroottree(), method="c14n2").decode()
+
+
+def _name_overrides_by_source(root: etree._Element, original: etree._Element) -> None:
+    """An override follows its device: what counts is the device, whatever its alias."""
+    had = set(_sources_by_name(original).values())
+    names = _sources_by_name(root)
+    for override in root.iterfind("./q:override/q:device", _QEMU):
+        source = names.get(override.get("alias", ""))
+        if source in had:
+            override.set("alias", source)
+
+
+def _sources_by_name(root: etree._Element) -> dict[str, str]:
+    """The host device of each passed-through one, by libvirt's name and by an alias it drops."""
+    names: dict[str, str] = {}
+    number = 0
+    for path in ("./devices/interface[@type='hostdev']", "./devices/hostdev"):
+        for device in root.iterfind(path):
+            alias = device.find("./alias")
+            name = "" if alias is None else alias.get("name", "")
+            source = "".join(
+                f" {key}={value.lower()}"
+                for address in device.iterfind("./source/*")
+                for key, value in sorted(address.attrib.items())
+                if key != "type"
+            )
+            if re.fullmatch("ua-[A-Za-z0-9_-]+", name):
+                names[name] = source
+            else:
+                names[f"hostdev{number}"] = source
+                names.setdefault(name, source)
+                number += 1
+    return names
 
 
 def _hostdevs(root: etree._Element) -> list[etree._Element]:
@@ -111,7 +149,7 @@ def _root_buses(root: etree._Element) -> list[etree._Element]:
 
 def _drop_qemu(root: etree._Element, original: etree._Element) -> None:
     """What OVMF is told and the properties of our devices, if nobody said so before."""
-    names = {"q": "http://libvirt.org/schemas/domain/qemu/1.0"}
+    names = _QEMU
     told = "./q:commandline/q:arg[starts-with(@value, 'name=opt/ovmf/X-PciMmio64Mb,')]"
     there = {_with_option(argument) for argument in original.xpath(told, namespaces=names)}
     for argument in root.xpath(told, namespaces=names):

@@ -3,6 +3,7 @@
 import pytest
 from lxml import etree
 
+from launcher_hook.domain.aliases import find_lost_overrides
 from launcher_hook.domain.document import parse_domain, print_domain
 from launcher_hook.domain.qemu import put_overrides, put_told_to_ovmf, told_to_ovmf
 from launcher_hook.settings import DeviceOptions
@@ -113,3 +114,27 @@ def test_without_such_an_option_nothing_is_written() -> None:
     root = domain()
     put_overrides(root, {"ua-a": DeviceOptions(boot_order=1, rom_bar="on")})
     assert printed(root) == "<domain/>"
+
+
+@pytest.mark.parametrize(
+    ("devices", "lost"),
+    [
+        ("", ["hostdev0", "hostdev1"]),
+        ("<hostdev type='usb'/>", ["hostdev1"]),
+        ("<hostdev type='usb'/><interface type='hostdev'/>", []),
+        ("<hostdev type='usb'/><interface type='network'/>", []),
+        ("<hostdev type='usb'/><hostdev type='pci'><alias name='ua-x'/></hostdev>", ["hostdev1"]),
+        ("<hostdev type='usb'/><hostdev type='pci'><alias name='ua-x.1'/></hostdev>", []),
+    ],
+    ids=["none", "one", "interface", "network", "alias", "dropped-alias"],
+)
+def test_an_override_of_a_hostdev_that_is_not_there_is_warned_of(
+    devices: str, lost: list[str]
+) -> None:
+    root = etree.fromstring(
+        f"<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><devices>{devices}"
+        "</devices><qemu:override><qemu:device alias='hostdev0'/><qemu:device alias='hostdev1'/>"
+        "<qemu:device alias='net0'/></qemu:override></domain>"
+    )
+    warnings = list(find_lost_overrides(root))
+    assert [warning.split("'")[1] for warning in warnings] == lost

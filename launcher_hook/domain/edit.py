@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from lxml import etree
 
 from launcher_hook.domain.address import parse_number
+from launcher_hook.domain.aliases import follow_aliases, read_names
 from launcher_hook.domain.document import Element
 from launcher_hook.domain.layout import insert
 from launcher_hook.domain.options import add_options, put_hole
@@ -52,11 +53,13 @@ def put_plan(
     devices = root.find("./devices")
     if devices is None:
         devices = insert(root, etree.Element("devices"), None)
+    names = read_names(root)
     written = (
         *put_controllers(devices, plan),
         *(put_hole(root, devices, plan.hole, machine) if plan.hole else ()),
         *put_hostdevs(devices, plan, present, machine),
     )
+    follow_aliases(root, names)
     put_overrides(root, plan.options)
     if plan.hole is not None and plan.hole.tell_firmware:
         put_told_to_ovmf(root, plan.hole.size_bytes // MIB)

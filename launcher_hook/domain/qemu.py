@@ -60,6 +60,11 @@ def put_told_to_ovmf(root: Element, mib: int) -> None:
         insert(root, commandline, None)
 
 
+def overridden_devices(root: Element) -> list[Element]:
+    """The devices of ``qemu:override``, each of which names one by its alias."""
+    return root.findall("./qemu:override/qemu:device", _NAMES)
+
+
 def put_overrides(root: Element, options: Mapping[str, DeviceOptions]) -> None:
     """Write the properties that libvirt has no words for, of each device by its alias."""
     for alias, asked in options.items():
@@ -78,7 +83,7 @@ def _put_property(root: Element, alias: str, name: str, kind: str, value: str) -
     override = root.find("./qemu:override", _NAMES)
     if override is None:
         override = insert(root, etree.Element(_tag("override"), nsmap=_NAMES), None)
-    device = _child(override, "device", "alias", alias)
+    device = _child(override, "device", "alias", alias)  # of several libvirt takes the last word
     frontend = device.find("./qemu:frontend", _NAMES)
     if frontend is None:
         frontend = insert(device, etree.Element(_tag("frontend")), None)
@@ -88,7 +93,7 @@ def _put_property(root: Element, alias: str, name: str, kind: str, value: str) -
 
 
 def _child(parent: Element, tag: str, attribute: str, value: str) -> Element:
-    for child in parent.iterfind(f"./qemu:{tag}", _NAMES):
+    for child in reversed(parent.findall(f"./qemu:{tag}", _NAMES)):
         if child.get(attribute) == value:
             return child
     return insert(parent, etree.Element(_tag(tag), {attribute: value}), _last(parent))

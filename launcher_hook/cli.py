@@ -209,6 +209,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
                 classes=arguments.classes,
                 kubevirt_cr=arguments.kubevirt_cr,
                 node_object=arguments.node_object,
+                plugin_object=arguments.plugin_object,
                 vmi=arguments.vmi,
                 pod=arguments.pod,
                 domain=arguments.domain,

@@ -20,6 +20,8 @@ examples:
   kubectl -n kubevirt get kubevirt kubevirt -o yaml > kv.yaml
   kubectl get nodes -o yaml > nodes.yaml
   launcher-hook doctor --kubevirt-cr kv.yaml --node-object nodes.yaml
+  kubectl get plugins.plugin.kubevirt.io -o yaml > plugins.yaml
+  launcher-hook doctor --kubevirt-cr kv.yaml --plugin-object plugins.yaml
   kubectl get pod virt-launcher-VM-abcde -o yaml > pod.yaml
   launcher-hook doctor --kubevirt-cr kv.yaml --pod pod.yaml --vmi vm.yaml
   launcher-hook doctor --vmi vmi.yaml --domain vm.xml --env-file pod.env
@@ -64,6 +66,12 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     )
     cluster.add_argument(
         "--node-object", metavar="FILE", help="kubectl get node NAME -o yaml, or of several"
+    )
+    cluster.add_argument(
+        "--plugin-object",
+        metavar="FILE",
+        help="kubectl get plugins.plugin.kubevirt.io -o yaml, of KubeVirt 1.9 and newer; the "
+        "file of --kubevirt-cr may have them too",
     )
     machine = parser.add_argument_group("a VM")
     machine.add_argument("--vmi", metavar="FILE", help="kubectl get vmi NAME -o yaml, or of its vm")

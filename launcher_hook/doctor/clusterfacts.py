@@ -1,7 +1,7 @@
 """What a KubeVirt CR, Node objects and launcher pods say, as far as devices need it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -38,6 +38,11 @@ class Permitted:
     selector: PciSelector | MdevSelector | None = None
     fault: InputError | None = None
 
+    @property
+    def may_be_pci(self) -> bool:
+        """Whether its devices are PCI functions, as far as can be told."""
+        return isinstance(self.selector, PciSelector) or self.fault is not None
+
 
 @dataclass(frozen=True, slots=True)
 class KubeVirt:
@@ -45,6 +50,7 @@ class KubeVirt:
 
     Attributes:
         version: Major and minor; None where its status does not say.
+        releases: The release that runs and, during an update, the one that will; as written there.
         permitted: None where the CR has no permittedHostDevices, and all is permitted.
         sidecar_limits: What it sets for hook sidecars.
     """
@@ -57,6 +63,7 @@ class KubeVirt:
     disabled_gates: tuple[str, ...] = ()
     permitted: tuple[Permitted, ...] | None = None
     sidecar_limits: Amounts = field(default_factory=dict)
+    releases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,18 @@ def parse_kubevirt(document: Mapping[str, Any], where: str) -> KubeVirt:
         tuple(map(text_of, take_list(developer, "disabledFeatureGates", where))),
         permitted,
         _parse_sidecar_limits(configuration, where),
+        tuple(_parse_releases(status)),
     )
+
+
+def _parse_releases(status: Mapping[str, Any]) -> Iterator[str]:
+    observed, target = (
+        text_of(status.get(key)) for key in ("observedKubeVirtVersion", "targetKubeVirtVersion")
+    )
+    if observed:
+        yield observed
+    if target not in ("", observed):
+        yield target
 
 
 def _parse_permitted(configuration: Mapping[str, Any], where: str) -> list[Permitted]:

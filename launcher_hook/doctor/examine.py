@@ -13,6 +13,7 @@ from launcher_hook.doctor.finding import Finding, counted, fail, fine, listed, r
 from launcher_hook.doctor.gates import check_gates
 from launcher_hook.doctor.names import Names, check_amounts, check_names
 from launcher_hook.doctor.nodefacts import NodeFacts
+from launcher_hook.doctor.plugins import Plugin, check_plugins
 from launcher_hook.doctor.pods import check_coming_limits, check_pod, runs_plugin
 from launcher_hook.doctor.sidecars import CheckArguments, check_annotation, check_placement
 from launcher_hook.doctor.vmfacts import VmFacts
@@ -53,6 +54,7 @@ class Facts:
     selection: Selection | None = None
     is_configured: bool = False
     kubevirt: KubeVirt | None = None
+    plugins: tuple[Plugin, ...] | None = None
     nodes: tuple[ClusterNode, ...] | None = None
     vm: VmFacts | None = None
     configuration_fault: HookError | None = None
@@ -114,6 +116,7 @@ def _check_selectors(facts: Facts, selection: Selection, node: NodeFacts) -> Ite
 
 def _check_cluster(facts: Facts) -> Iterator[Finding]:
     kubevirt = facts.kubevirt
+    plugin_runs = any(runs_plugin(pod) for pod in facts.pods or ())
     if kubevirt is None:
         yield unseen(
             "KubeVirt CR",
@@ -121,8 +124,7 @@ def _check_cluster(facts: Facts) -> Iterator[Finding]:
             "give --kubevirt-cr (kubectl -n kubevirt get kubevirt kubevirt -o yaml)",
         )
     else:
-        plugin = any(runs_plugin(pod) for pod in facts.pods or ())
-        yield from check_gates(kubevirt, facts.vm, plugin)
+        yield from check_gates(kubevirt, facts.vm, plugin_runs)
         for entry in kubevirt.permitted or ():
             if entry.fault is not None:
                 yield refused("permitted", entry.fault)
@@ -132,6 +134,7 @@ def _check_cluster(facts: Facts) -> Iterator[Finding]:
                 kubevirt.where,
                 "it has no permittedHostDevices, so KubeVirt permits every resource",
             )
+    yield from check_plugins(kubevirt, facts.plugins, facts.vm, plugin_runs)
     yield from check_names(_names(facts))
     if facts.nodes is None:
         yield unseen(

@@ -54,7 +54,9 @@ def check_gates(kubevirt: KubeVirt, vm: VmFacts | None, plugin_runs: bool) -> It
         plugin_runs: Whether a launcher pod has the hook by the plugin API.
     """
     needs = dict(_needs(kubevirt, vm, plugin_runs))
-    patch = _patch(kubevirt, [gate.name for gate in needs if _state(kubevirt, gate) == "closed"])
+    patch = _patch(
+        kubevirt, [gate.name for gate in needs if find_state(kubevirt, gate) == "closed"]
+    )
     for gate, reason in needs.items():
         yield _describe(kubevirt, gate, reason, patch)
     for name in kubevirt.gates:
@@ -89,7 +91,7 @@ def _needs(kubevirt: KubeVirt, vm: VmFacts | None, plugin_runs: bool) -> Iterato
             yield gate, f"the claim of {request.path}"
 
 
-def _state(kubevirt: KubeVirt, gate: Gate) -> State:
+def find_state(kubevirt: KubeVirt, gate: Gate) -> State:
     """How KubeVirt sees it (featuregate/feature-gates.go: IsEnabled)."""
     version = kubevirt.version
     if version is not None and gate.always is not None and version >= gate.always:
@@ -107,7 +109,7 @@ def _state(kubevirt: KubeVirt, gate: Gate) -> State:
 
 
 def _describe(kubevirt: KubeVirt, gate: Gate, reason: str, patch: str) -> Finding:
-    where, state = _place(kubevirt), _state(kubevirt, gate)
+    where, state = _place(kubevirt), find_state(kubevirt, gate)
     what = f"{gate.name} is {state}, for {reason}"
     if state == "too new":
         assert gate.since is not None

@@ -25,6 +25,13 @@ from launcher_hook.doctor.examine import Domain, Facts
 from launcher_hook.doctor.finding import Finding, refused
 from launcher_hook.doctor.manifest import MAX_MANIFEST_BYTES, find_objects
 from launcher_hook.doctor.nodefacts import NodeFacts, read_kernel, read_node
+from launcher_hook.doctor.plugins import (
+    PLUGIN_COMMAND,
+    PLUGIN_GROUP,
+    Plugin,
+    is_plugin,
+    parse_plugin,
+)
 from launcher_hook.doctor.sidecars import HOOK_SIDECARS, parse_sidecars
 from launcher_hook.doctor.vmfacts import KINDS, VmFacts, parse_vm
 from launcher_hook.domain.document import MAX_DOMAIN_BYTES
@@ -66,6 +73,7 @@ class Sources:
     classes: Sequence[str] = ()
     kubevirt_cr: str | None = None
     node_object: str | None = None
+    plugin_object: str | None = None
     vmi: str | None = None
     pod: str | None = None
     domain: str | None = None
@@ -85,12 +93,7 @@ def gather(sources: Sources) -> Facts:
     """
     _check_sources(sources)
     read_settings(sources.config, None, sources.set)  # the user's own mistakes are no findings
-    kubevirt = _read_one(
-        sources.kubevirt_cr,
-        ("KubeVirt",),
-        "kubectl -n kubevirt get kubevirt kubevirt",
-        parse_kubevirt,
-    )
+    kubevirt, plugins = _read_cluster(sources)
     vm = _read_one(sources.vmi, KINDS, "kubectl get vmi NAME", parse_vm)
     nodes = _read_all(sources.node_object, ("Node",), "kubectl get nodes", parse_cluster_node)
     pods = _read_all(sources.pod, ("Pod",), "kubectl get pod NAME", parse_pod)
@@ -104,6 +107,7 @@ def gather(sources: Sources) -> Facts:
         selection=selection,
         is_configured=sources.plugin_config is not None,
         kubevirt=kubevirt,
+        plugins=plugins,
         nodes=nodes,
         vm=vm,
         configuration_fault=configuration_fault,
@@ -118,6 +122,7 @@ def _check_sources(sources: Sources) -> None:
         "--plugin-config": sources.plugin_config,
         "--kubevirt-cr": sources.kubevirt_cr,
         "--node-object": sources.node_object,
+        "--plugin-object": sources.plugin_object,
         "--vmi": sources.vmi,
         "--pod": sources.pod,
         "--domain": sources.domain,
@@ -133,7 +138,8 @@ def _check_sources(sources: Sources) -> None:
         raise InputError(
             "doctor",
             "there is nothing to look at",
-            "give --node on a node, or files: --kubevirt-cr, --node-object, --vmi, --pod, --domain",
+            "give --node on a node, or files: --kubevirt-cr, --node-object, --plugin-object, "
+            "--vmi, --pod, --domain",
         )
     if (sources.vendors or sources.classes) and (sources.plugin_config or sources.kubevirt_cr):
         says = "--plugin-config" if sources.plugin_config else "--kubevirt-cr"
@@ -145,6 +151,34 @@ def _has_node(sources: Sources) -> bool:
     return sources.node or sources.sysfs is not None
 
 
+def _read_cluster(sources: Sources) -> tuple[KubeVirt | None, tuple[Plugin, ...] | None]:
+    """Read the KubeVirt CR, and the Plugin objects, which may stand in the same file."""
+    plugins = None
+    if sources.plugin_object is not None:
+        content = read_file(sources.plugin_object, MAX_MANIFEST_BYTES)
+        plugins = _find_plugins(content, _name_file(sources.plugin_object))
+    if sources.kubevirt_cr is None:
+        return None, plugins
+    where = _name_file(sources.kubevirt_cr)
+    content = read_file(sources.kubevirt_cr, MAX_MANIFEST_BYTES)
+    command = "kubectl -n kubevirt get kubevirt kubevirt"
+    found = find_objects(content, where, ("KubeVirt",), command)
+    kubevirt = _take_one(found, where, ("KubeVirt",))
+    if PLUGIN_GROUP.encode() in content:
+        with contextlib.suppress(InputError):  # it is in a text of the CR
+            plugins = (*(plugins or ()), *_find_plugins(content, where))
+    return parse_kubevirt(kubevirt, where), plugins
+
+
+def _find_plugins(content: bytes, where: str) -> tuple[Plugin, ...]:
+    objects = find_objects(content, where, ("Plugin",), PLUGIN_COMMAND, may_be_none=True)
+    return tuple(parse_plugin(document, where) for document in objects if is_plugin(document))
+
+
+def _name_file(name: str) -> str:
+    return "stdin" if name == "-" else name
+
+
 def _read_all(
     name: str | None,
     kinds: Sequence[str],
@@ -153,7 +187,7 @@ def _read_all(
 ) -> tuple[_T, ...] | None:
     if name is None:
         return None
-    where = "stdin" if name == "-" else name
+    where = _name_file(name)
     objects = find_objects(read_file(name, MAX_MANIFEST_BYTES), where, kinds, command)
     return tuple(parse(document, where) for document in objects)
 
@@ -165,11 +199,13 @@ def _read_one(
     parse: Callable[[Mapping[str, object], str], _T],
 ) -> _T | None:
     found = _read_all(name, kinds, command, parse)
-    if found is None:
-        return None
+    return None if found is None else _take_one(found, str(name), kinds)
+
+
+def _take_one(found: Sequence[_T], where: str, kinds: Sequence[str]) -> _T:
     if len(found) > 1:
         raise InputError(
-            str(name), f"it holds {len(found)} of kind {' or '.join(kinds)}", "give one of them"
+            where, f"it holds {len(found)} of kind {' or '.join(kinds)}", "give one of them"
         )
     return found[0]
 
@@ -300,7 +336,7 @@ def _try_domain(
 ) -> Domain | None:
     if sources.domain is None:
         return None
-    where = "stdin" if sources.domain == "-" else sources.domain
+    where = _name_file(sources.domain)
     domain_xml = read_file(sources.domain, MAX_DOMAIN_BYTES)
     schemas = load_schemas(sources.schema_version)
     if settings is None or (vm is not None and vm.vmi is None):

@@ -1,6 +1,6 @@
 """Finds objects of a kind in what kubectl prints: one, several documents, or a List of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher_hook.errors import InputError, shorten
@@ -11,7 +11,7 @@ MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 
 def find_objects(
-    data: bytes, where: str, kinds: Sequence[str], command: str
+    data: bytes, where: str, kinds: Sequence[str], command: str, *, may_be_none: bool = False
 ) -> list[dict[str, Any]]:
     """Give every object of some kinds, in order; at least one.
 
@@ -20,18 +20,20 @@ def find_objects(
         where: Its name in messages.
         kinds: Which objects.
         command: What prints such ones, for messages.
+        may_be_none: Whether an empty List will do: kubectl found none of them.
 
     Raises:
         InputError: It is no manifest, or holds no such object.
     """
     found, others = [], []
-    for document in _unfold(load_documents(data, where, kinds[0], command)):
+    documents = list(load_documents(data, where, kinds[0], command))
+    for document in _unfold(documents):
         kind = document.get("kind") if isinstance(document, dict) else None
         if kind in kinds:
             found.append(document)
         else:
             others.append(name_kind(document))
-    if not found:
+    if not found and (others or not documents or not may_be_none):
         raise InputError(
             where,
             f"it holds {', '.join(others[:6]) or 'nothing'}, and no {' or '.join(kinds)}",
@@ -40,7 +42,7 @@ def find_objects(
     return found
 
 
-def _unfold(documents: Iterator[Any]) -> Iterator[Any]:
+def _unfold(documents: Iterable[Any]) -> Iterator[Any]:
     for document in documents:
         items = document.get("items") if isinstance(document, dict) else None
         if isinstance(items, list) and text_of(document.get("kind")).endswith("List"):

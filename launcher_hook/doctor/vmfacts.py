@@ -1,6 +1,6 @@
 """What a VirtualMachineInstance, or a VirtualMachine's template, says beside its devices."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -27,6 +27,7 @@ class VmFacts:
         labels: Those that count.
         is_guaranteed: Whether KubeVirt gives its hook sidecars limits by itself.
         locks_memory: Whether virt-handler lifts the limit of locked memory for it.
+        sriov_paths: Its SR-IOV interfaces, each with its place.
     """
 
     where: str
@@ -38,6 +39,7 @@ class VmFacts:
     labels: Mapping[str, Any] = field(default_factory=dict)
     is_guaranteed: bool = False
     locks_memory: bool = False
+    sriov_paths: tuple[str, ...] = ()
 
 
 def parse_vm(document: Mapping[str, Any], where: str) -> VmFacts:
@@ -70,7 +72,15 @@ def parse_vm(document: Mapping[str, Any], where: str) -> VmFacts:
         descend(inner, name, "metadata", "labels"),
         _is_guaranteed(domain, name),
         _locks_memory(domain, name),
+        tuple(_find_sriov(domain, name)),
     )
+
+
+def _find_sriov(domain: Mapping[str, Any], where: str) -> Iterator[str]:
+    interfaces = take_mappings(descend(domain, where, "devices"), "interfaces", where)
+    for index, interface in enumerate(interfaces):
+        if interface.get("sriov") is not None:
+            yield f"spec.domain.devices.interfaces[{index}]"
 
 
 def _is_guaranteed(domain: Mapping[str, Any], where: str) -> bool:

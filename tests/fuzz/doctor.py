@@ -11,11 +11,17 @@ from fuzz import doctornode
 from fuzz.domain import check_refusal
 from fuzz.target import CASES, REPOSITORY, Target
 
-from launcher_hook.doctor.clusterfacts import parse_cluster_node, parse_kubevirt, parse_pod
+from launcher_hook.doctor.clusterfacts import (
+    KubeVirt,
+    parse_cluster_node,
+    parse_kubevirt,
+    parse_pod,
+)
 from launcher_hook.doctor.examine import Facts, examine
 from launcher_hook.doctor.finding import Finding
 from launcher_hook.doctor.gather import check_arguments
 from launcher_hook.doctor.manifest import find_objects
+from launcher_hook.doctor.plugins import is_plugin, parse_plugin
 from launcher_hook.doctor.report import print_json, print_table
 from launcher_hook.doctor.vmfacts import KINDS, parse_vm
 from launcher_hook.errors import HookError
@@ -71,6 +77,10 @@ def _read(kind: bytes, content: bytes) -> Facts:
         case b"s":
             node = doctornode.read(content)
             return replace(IN_ORDER, node=node, selection=doctornode.SELECTION)
+        case b"g":
+            found = find_objects(content, "file", ("Plugin",), "kubectl", may_be_none=True)
+            plugins = tuple(parse_plugin(plugin, "file") for plugin in found if is_plugin(plugin))
+            return replace(PLUGGED, plugins=plugins)
         case b"p":
             pods = find_objects(content, "file", ("Pod",), "kubectl")
             return replace(IN_ORDER, pods=tuple(parse_pod(pod, "file") for pod in pods))
@@ -107,6 +117,7 @@ def _manifest(name: str) -> bytes:
 
 
 IN_ORDER = _facts()
+PLUGGED = replace(IN_ORDER, kubevirt=KubeVirt("kv", gates=("Plugins",), releases=("v1.9.0",)))
 
 
 def seeds() -> list[bytes]:
@@ -118,6 +129,8 @@ def seeds() -> list[bytes]:
         *(b"v" + content for content in (_manifest("vm.yaml"), _manifest("vmi.yaml"), *vmis)),
         b"n" + NODES,
         b"p" + POD,
+        b"g" + _manifest("plugin.yaml"),
+        b'g{"kind": "List", "items": []}',
         *(b"s" + node for node in doctornode.seeds()),
     ]
 

@@ -67,6 +67,37 @@ func TestKubeVirt19CallsNoPluginForAPCIHostdev(t *testing.T) {
 	}
 }
 
+// The fault is not the plugin's: one that nothing matches, of somebody else, stops the VM as well.
+func TestKubeVirt19StopsAVMThatNoPluginMatches(t *testing.T) {
+	vmi, _, spec := gpuCase(t)
+	for name, other := range map[string]pluginv1alpha1.PluginSpec{
+		"condition": {Condition: "false", DomainHooks: []pluginv1alpha1.DomainHook{{
+			CEL: &pluginv1alpha1.CELDomainHook{Expression: "Domain{}"},
+		}}},
+		"node hooks alone": {NodeHooks: []pluginv1alpha1.NodeHook{{Socket: "/run/x.sock"}}},
+		"nothing":          {},
+	} {
+		plugin := pluginv1alpha1.Plugin{ObjectMeta: metav1.ObjectMeta{Name: "other"}, Spec: other}
+		_, _, err := plugins.ApplyDomainHooks([]pluginv1alpha1.Plugin{plugin}, vmi, spec, pluginv1alpha1.InvocationContextBoot)
+		if err == nil || !strings.Contains(err.Error(), "Missing 'mode' attribute") {
+			t.Errorf("%s: KubeVirt has mended this: tell launcher_hook/doctor/plugins.py: %v", name, err)
+		}
+	}
+}
+
+// A vGPU's hostdev has its mode: for a VM with mediated devices alone the plugin does the whole job.
+func TestThePluginAloneDoesTheJobForAMediatedDevice(t *testing.T) {
+	vmi := readVMI(t, filepath.Join(harness.Root(), "fixtures/vmis/vgpu.yaml"))
+	wanted := allocate(t, vmi)
+	spec := converted(t, vmi, Pod{})
+	_, plugin := ourPlugin(t, harness.ShortDir(t))
+	_, xml, err := plugins.ApplyDomainHooks([]pluginv1alpha1.Plugin{plugin}, vmi, spec, pluginv1alpha1.InvocationContextBoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkDevices(t, 1, parsed(t, xml), wanted, map[string]string{}, xml)
+}
+
 // With the mode in the domain, as a later KubeVirt writes it, the plugin alone does the whole job.
 func TestThePluginAloneDoesTheJobOnceTheModeIsThere(t *testing.T) {
 	vmi, wanted, spec := gpuCase(t)

@@ -80,7 +80,10 @@ def compatibility_table() -> str:
     newest = go_pin("launcher", "kubevirt.io/kubevirt")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     rows = [
-        ("KubeVirt", newest, "converter, hook manager, passes, plugin API", "make interop"),
+        (
+            "KubeVirt", newest,
+            "converter, hook manager, passes; plugin API (see Limits)", "make interop",
+        ),
         ("KubeVirt", go_pin("oldest", "kubevirt.io/kubevirt"), "hook manager", "make interop"),
         (
             "KubeVirt's definitions, which an API server goes by", newest,

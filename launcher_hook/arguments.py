@@ -27,7 +27,9 @@ _INPUTS_HELP = """\
 The devices come from PCI_RESOURCE_* and MDEV_PCI_RESOURCE_* variables: the
 process's own, then those of --env-file, then those of --env; a later one
 replaces an earlier one of the same name. Without any, the hostdevs that stand
-in the domain are the devices.
+in the domain are the devices. The device of a resource claim (DRA) is in no
+variable: where the domain does not have it, --device or --dra-metadata say
+it. What the domain has counts.
 
 The configuration comes from --config, then the VMI's annotation
 passthrough.launcher-hook.io/config, then --set. Its keys:
@@ -258,6 +260,7 @@ def _add_doctor(commands: _Commands) -> None:
 
 def _fill_doctor(parser: argparse.ArgumentParser) -> None:
     add_doctor(parser)
+    _add_devices(parser)
     _add_configuration(parser)
     _add_schema_version(parser)
 
@@ -309,6 +312,24 @@ def _add_configuration(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_devices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="NAME=ADDRESS|UUID",
+        help="the function, or the mediated device, that the entry of this name in gpus or "
+        "hostDevices has; may be repeated",
+    )
+    parser.add_argument(
+        "--dra-metadata",
+        type=Path,
+        metavar="DIR",
+        help="a copy of /var/run/kubernetes.io/dra-device-attributes of the compute container, "
+        "which has the devices of resource claims",
+    )
+
+
 def _inputs_epilog(example: str) -> str:
     from launcher_hook.configkeys import KEYS, print_default
     from launcher_hook.devicekeys import DEVICE_KEYS
@@ -351,6 +372,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="variables, NAME=VALUE a line, as 'env' prints them, or a /proc/PID/environ",
     )
+    _add_devices(parser)
     parser.add_argument(
         "--sysfs",
         type=Path,

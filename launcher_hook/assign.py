@@ -6,7 +6,8 @@ variable, but for this list only: both lists take the same address first where o
 both, and libvirt refuses that domain (kubevirt 1.9.0 pkg/virt-launcher/virtwrap/device/hostdevice,
 addresspool.go and hostdev.go; run in tests/interop/launcher/pools_test.go). What the launcher has
 decided stands in the domain as a ``<hostdev>`` under the entry's alias, and we keep to it; we
-decide only what it has not. The device of a resource claim is never in a variable.
+decide only what it has not. The device of a resource claim is never in a variable: somebody else
+tells it, if not the domain (``entries``).
 """
 
 import re
@@ -14,12 +15,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from launcher_hook.env import MDEV_PREFIX, PCI_PREFIX, variable_of
+from launcher_hook.entries import NOT_IN_ALIAS, find_devices, find_hostdevs
+from launcher_hook.env import PCI_PREFIX, find_allocations, variable_of
 from launcher_hook.errors import InputError, PlanError, shorten
 from launcher_hook.model import (
     Allocation,
     Assignment,
     DeviceRequest,
+    EntryDevice,
     GuestScreen,
     HostSource,
     PresentHostdev,
@@ -30,8 +33,6 @@ from launcher_hook.pci import PciAddress
 # libvirt src/conf/domain_conf.c: USER_ALIAS_PREFIX, USER_ALIAS_CHARS. It drops any other alias
 # without a word, and virt-launcher then meets a hostdev without alias and crashes.
 _USER_ALIAS = re.compile(r"ua-[A-Za-z0-9_-]+")
-_NUMBER_OF_ALIAS = re.compile(r"-[0-9]+$")
-_NOT_IN_ALIAS = re.compile(r"[^A-Za-z0-9_-]")
 
 # kubevirt pkg/network/deviceinfo: SRIOVAliasPrefix
 _SRIOV_ALIAS_PREFIX = "ua-sriov-"
@@ -59,12 +60,17 @@ class AliasBook:
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = set(taken)
         self._numbers: dict[str, int] = {}
+        self._reserved: frozenset[str] = frozenset()
+
+    def reserve(self, aliases: Iterable[str]) -> None:
+        """Keep aliases for those that want them as they are, whoever asks first."""
+        self._reserved = frozenset(aliases)
 
     def give(self, wanted: str) -> str:
         """Give ``ua-`` + wanted, characters that libvirt refuses replaced, a number on a clash."""
-        alias = base = "ua-" + _NOT_IN_ALIAS.sub("-", wanted)
+        alias = base = "ua-" + NOT_IN_ALIAS.sub("-", wanted)
         number = self._numbers.get(base, 2)
-        while alias in self._taken:
+        while alias in self._taken or (alias in self._reserved and alias != f"ua-{wanted}"):
             alias = f"{base}-{number}"
             number += 1
         self._numbers[base] = number
@@ -92,6 +98,7 @@ def assign_devices(
     usb: Sequence[str | None] = (),
     attached: Collection[HostSource] = (),
     screen: GuestScreen = _SCREEN,
+    devices: Mapping[str, EntryDevice] | None = None,
 ) -> tuple[Assignment, ...]:
     """Back every request with a host device, and account for every device there is.
 
@@ -105,6 +112,7 @@ def assign_devices(
         usb: Aliases of the USB hostdevs (None for one without); a request can be for one of them.
         attached: Host functions that other devices have, such as ``<interface type='hostdev'>``.
         screen: Whether a vGPU's screen can be shown.
+        devices: What somebody tells of the requests' devices, by the request's path.
 
     Returns:
         The requests' devices in their order, then other hostdevs of the domain (by the launcher's
@@ -114,17 +122,27 @@ def assign_devices(
     Raises:
         InputError: A request has neither hostdev nor variable, or its variable has no address
             left; or two hostdevs have one source, or one alias; or an entry of each list takes
-            the same device.
+            the same device; or what somebody tells cannot be.
         PlanError: A request asks for a screen, and the guest has no graphics to show it.
     """
+    devices = devices or {}
     by_source = _by_source(present)
+    _check_usb(requests, usb, devices)
     requests = [r for r in requests if not _is_usb(r, usb)]
-    claims = _claims(requests, present)
+    # In the next pass an entry is found by its alias: `b.1` must not have that of `b-1`.
+    aliases.reserve(f"ua-{request.launcher_alias}" for request in requests)
+    claims = find_hostdevs(requests, present, devices)
     owners = {claims[r.path].source: r for r in requests if r.path in claims}
+    told = find_devices(requests, claims, allocations, devices, {*attached, *owners})
     dealt: dict[str, set[HostSource]] = {
-        kind: {*attached, *(source for source, owner in owners.items() if owner.kind == kind)}
+        kind: {
+            *attached,
+            *told.values(),
+            *(source for source, owner in owners.items() if owner.kind == kind),
+        }
         for kind in ("gpu", "hostdevice")
     }
+    owners.update({told[r.path]: r for r in requests if r.path in told})
     nameless_usb = list(usb).count(None)
     # virt-launcher gives the first vGPU a screen where the VMI says nothing of any: a second would
     # be too many, QEMU has one ramfb (kubevirt device/hostdevice, CreateMDEVHostDevices).
@@ -133,10 +151,13 @@ def assign_devices(
     for request in requests:
         claim = claims.get(request.path)
         variable = ""
-        if claim is None and nameless_usb and _may_be_usb(request, allocations):
+        if request.path in told:
+            source, variable = told[request.path], devices[request.path].origin
+            claim = by_source.get(source)
+        elif claim is None and nameless_usb and _may_be_usb(request, allocations):
             nameless_usb -= 1
             continue
-        if claim is None:
+        elif claim is None:
             source, variable = _next_source(request, requests, allocations, dealt[request.kind])
             _check_owner(request, source, variable, owners.setdefault(source, request))
             dealt[request.kind].add(source)
@@ -224,54 +245,29 @@ def _is_usb(request: DeviceRequest, usb: Sequence[str | None]) -> bool:
     return request.kind == "hostdevice" and f"{_USB_ALIAS_PREFIX}{request.name}" in usb
 
 
+def _check_usb(
+    requests: Sequence[DeviceRequest],
+    usb: Sequence[str | None],
+    devices: Mapping[str, EntryDevice],
+) -> None:
+    """Refuse a device that the user names for a request that has a USB device."""
+    for request in requests:
+        device = devices.get(request.path)
+        if device is not None and device.is_demand and _is_usb(request, usb):
+            raise InputError(
+                device.origin,
+                f"the domain has a USB device for {request.path} ({request.name!r})",
+                "leave the option out, or the hostdev",
+            )
+
+
 def _may_be_usb(request: DeviceRequest, allocations: Mapping[str, Allocation]) -> bool:
     """Whether a USB hostdev without alias can be this request's: libvirt has dropped the alias."""
     return (
         request.kind == "hostdevice"
-        and _NOT_IN_ALIAS.search(request.name) is not None
-        and not (request.resource and _allocated(request.resource, allocations))
+        and NOT_IN_ALIAS.search(request.name) is not None
+        and not (request.resource and find_allocations(request.resource, allocations))
     )
-
-
-def _claims(
-    requests: Sequence[DeviceRequest], present: Sequence[PresentHostdev]
-) -> dict[str, PresentHostdev]:
-    """Find the hostdev that the launcher wrote for a request, by the request's path."""
-    free = {hostdev.alias: hostdev for hostdev in present if hostdev.alias}
-    claims = {}
-    for request in requests:
-        claim = free.pop(f"ua-{request.launcher_alias}", None)
-        if claim is not None:
-            claims[request.path] = claim
-    left = [
-        request
-        for request in requests
-        if request.path not in claims and _NOT_IN_ALIAS.search(request.name)
-    ]
-    # The alias that we gave in an earlier pass instead of one that libvirt drops.
-    given: dict[str, list[str]] = {}
-    for alias in sorted(free) if left else ():
-        for base in {alias, _NUMBER_OF_ALIAS.sub("", alias)}:
-            given.setdefault(base, []).append(alias)
-    for request in left:
-        clean = _NOT_IN_ALIAS.sub("-", f"ua-{request.launcher_alias}")
-        one = next((alias for alias in given.get(clean, ()) if alias in free), None)
-        if one is not None:
-            claims[request.path] = free.pop(one)
-    # libvirt has dropped it: passes 2 and 3 of a hook that came late. The launcher writes the
-    # hostdevs of hostDevices first, and of either list those of claims last (kubevirt
-    # pkg/virt-launcher/virtwrap: generateConverterContext, NewHostDeviceDomainConfigurator).
-    nameless = [hostdev for hostdev in present if hostdev.alias is None]
-    left = [request for request in left if request.path not in claims]
-    left.sort(key=lambda request: (request.kind == "gpu", request.resource is None))
-    if len(nameless) == len(left):
-        claims.update(zip((request.path for request in left), nameless, strict=True))
-    return claims
-
-
-def _allocated(resource: str, allocations: Mapping[str, Allocation]) -> list[Allocation]:
-    names = [variable_of(resource, prefix) for prefix in (PCI_PREFIX, MDEV_PREFIX)]
-    return [allocations[name] for name in names if name in allocations]
 
 
 def _next_source(
@@ -286,9 +282,10 @@ def _next_source(
         raise InputError(
             where,
             f"its device is that of a resource claim, and the domain has no hostdev {alias!r}",
-            "give the domain that the launcher wrote for this VMI",
+            "give the domain that the launcher wrote for this VMI, or the device: --device "
+            f"{request.name}=0000:3b:00.0, or the pod's metadata files by --dra-metadata",
         )
-    allocated = _allocated(request.resource, allocations)
+    allocated = find_allocations(request.resource, allocations)
     filled = [allocation.variable for allocation in allocated if allocation.sources]
     if len(filled) > 1:
         raise InputError(
@@ -328,7 +325,9 @@ def _unused(
     used = {
         allocation.variable
         for request in requests
-        for allocation in (_allocated(request.resource, allocations) if request.resource else ())
+        for allocation in (
+            find_allocations(request.resource, allocations) if request.resource else ()
+        )
     }
     return [name for name in sorted(allocations) if name not in used]
 

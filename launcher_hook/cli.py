@@ -219,6 +219,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
                 set=arguments.set,
                 rom_directories=_read_rom_directories(arguments),
                 schema_version=arguments.schema_version,
+                device=arguments.device,
+                dra_metadata=arguments.dra_metadata,
             )
         )
     )
@@ -292,6 +294,7 @@ def _read_domain(name: str) -> bytes:
 
 
 def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
+    from launcher_hook.claims.sources import read_devices
     from launcher_hook.render import Inputs
 
     if arguments.domain == "-" and arguments.vmi == "-":
@@ -317,6 +320,9 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
         host=host,
         settings=_read_settings(arguments, vmi),
         rom_directories=_read_rom_directories(arguments),
+        devices=read_devices(
+            arguments.device, arguments.dra_metadata, vmi.requests, vmi.claims, vmi.reported
+        ),
     )
 
 

@@ -24,6 +24,12 @@ def variable_of(resource: str, prefix: str = PCI_PREFIX) -> str:
     return prefix + resource.upper().replace("/", "_").replace(".", "_")
 
 
+def find_allocations(resource: str, allocations: Mapping[str, Allocation]) -> list[Allocation]:
+    """Find what was allocated of a resource: functions, then mediated devices."""
+    names = [variable_of(resource, prefix) for prefix in (PCI_PREFIX, MDEV_PREFIX)]
+    return [allocations[name] for name in names if name in allocations]
+
+
 def parse_allocations(environ: Mapping[str, str]) -> Mapping[str, Allocation]:
     """Pick the device variables out of an environment, by variable name.
 

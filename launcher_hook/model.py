@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from launcher_hook.errors import InputError
 from launcher_hook.pci import PciAddress
 from launcher_hook.settings import DeviceOptions
 
@@ -156,6 +157,36 @@ class DeviceRequest:
         the last from 1.6 on.
         """
         return f"{'dra-' if self.resource is None else ''}{self.kind}-{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodClaim:
+    """An entry of the VMI's ``spec.resourceClaims[]``, which the launcher pod gets as it is.
+
+    Attributes:
+        claim: ``resourceClaimName``: the ResourceClaim itself; None where it is made of a template.
+        template: ``resourceClaimTemplateName``.
+    """
+
+    claim: str | None = None
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDevice:
+    """The device of one entry, as somebody else tells it than the domain and the variables.
+
+    Attributes:
+        source: None where there is none to be had.
+        origin: Who tells it, for messages.
+        is_demand: Whether the user asks for this very device, so that nothing may contradict it.
+        fault: Why there is no source; it is raised where the device is needed.
+    """
+
+    source: HostSource | None
+    origin: str
+    is_demand: bool = False
+    fault: InputError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,14 @@ from launcher_hook.domain.inspect import (
     read_topology,
     read_usb_aliases,
 )
+from launcher_hook.entries import name_contradictions
 from launcher_hook.errors import HostError, InputError
 from launcher_hook.hidden import warn_of_hidden
 from launcher_hook.host import Host
 from launcher_hook.model import (
     MOST_DEVICES,
     Allocation,
+    EntryDevice,
     GuestPlan,
     GuestTopology,
     HostFacts,
@@ -51,6 +53,8 @@ class Inputs:
         host: The node's ``/sys``; ``HostTree(None)`` where there is none.
         settings: The merged configuration.
         rom_directories: Where the deployment lets ROM files be.
+        devices: What a user or a pod's metadata tells of entries' devices, by the entry's path; it
+            goes before what the VMI's own status says.
     """
 
     domain_xml: bytes
@@ -60,6 +64,7 @@ class Inputs:
     host: Host = field(default_factory=lambda: HostTree(None))
     settings: Settings = field(default_factory=Settings)
     rom_directories: Sequence[str] = ()
+    devices: Mapping[str, EntryDevice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +148,20 @@ def _decide(
     topology = read_topology(root, inputs.where, with_numa=by_node)
     aliases = AliasBook(read_aliases(root))
     attached = read_attached(root, inputs.where)
+    hostdevs = [hostdev for _, hostdev in present]
+    devices = {**inputs.vmi.reported, **inputs.devices}
     assigned = assign_devices(
         inputs.vmi.requests,
         inputs.allocations,
-        [hostdev for _, hostdev in present],
+        hostdevs,
         aliases,
         read_usb_aliases(root),
         attached,
         read_screen(root),
+        devices,
     )
+    for contradiction in name_contradictions(inputs.vmi.requests, hostdevs, devices):
+        log.warning("%s", contradiction)
     facts = inputs.host.facts(
         (assignment.source for assignment in assigned), placing=by_node or placing
     )

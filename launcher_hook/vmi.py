@@ -9,9 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from launcher_hook.claims.manifest import list_mappings, read_pod_claims, read_reported
 from launcher_hook.errors import InputError, shorten
 from launcher_hook.migration import is_migration_target
-from launcher_hook.model import MOST_DEVICES, ClaimRequest, DeviceRequest
+from launcher_hook.model import (
+    MOST_DEVICES,
+    ClaimRequest,
+    DeviceRequest,
+    EntryDevice,
+    PodClaim,
+)
 
 CONFIG_ANNOTATION = "passthrough.launcher-hook.io/config"
 
@@ -44,6 +51,9 @@ class Vmi:
         migration_target: Its launcher prepares to receive the running VM.
         placed: Aliases of the hostdevs whose guest address it says itself: SR-IOV interfaces with a
             pciAddress.
+        claims: ``spec.resourceClaims[]`` by name.
+        reported: The devices of claims, by the entry's path, as KubeVirt 1.6 and 1.7 write them
+            into ``status.deviceStatus``.
     """
 
     namespace: str = ""
@@ -54,6 +64,8 @@ class Vmi:
     annotations: Mapping[str, str] = field(default_factory=dict)
     migration_target: bool = False
     placed: frozenset[str] = frozenset()
+    claims: Mapping[str, PodClaim] = field(default_factory=dict)
+    reported: Mapping[str, EntryDevice] = field(default_factory=dict)
 
     @property
     def config_source(self) -> tuple[str, str] | None:
@@ -111,15 +123,18 @@ def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
             "put the YAML into quotes or a block scalar",
         )
     devices = _devices(manifest, where)
+    requests = tuple(_requests(devices, where))
     return Vmi(
         namespace=_text(metadata, "namespace"),
         name=_text(metadata, "name"),
         uid=_text(metadata, "uid"),
-        requests=tuple(_requests(devices, where)),
+        requests=requests,
         config=config,
         annotations=annotations,
         migration_target=is_migration_target(manifest),
         placed=frozenset(_placed(devices)),
+        claims=read_pod_claims(_mapping(manifest, "spec", where)),
+        reported=read_reported(_mapping(manifest, "status", where), requests, where),
     )
 
 
@@ -252,9 +267,8 @@ def _requests(devices: Mapping[str, Any], where: str) -> Iterator[DeviceRequest]
 
 def _placed(devices: Mapping[str, Any]) -> Iterator[str]:
     """As virt-launcher names them (pkg/virt-launcher/virtwrap/device/hostdevice/sriov)."""
-    interfaces = devices.get("interfaces")
-    for interface in interfaces if isinstance(interfaces, list) else ():
-        if isinstance(interface, dict) and "sriov" in interface and interface.get("pciAddress"):
+    for interface in list_mappings(devices, "interfaces"):
+        if "sriov" in interface and interface.get("pciAddress"):
             yield f"ua-sriov-{interface.get('name')}"
 
 

@@ -1,8 +1,8 @@
 """Reads ``fixtures/cases/<name>/`` and the launcher's own domains into the program's inputs.
 
 A case holds domain.xml and, where it has one: vmi.json, env (NAME=VALUE lines), host.yaml (the
-fields of ``hosttree.HostDevice``), config.yaml, rom-dirs (a directory a line); and expected.xml or
-expected-error.txt.
+fields of ``hosttree.HostDevice``), config.yaml, rom-dirs (a directory a line), devices (a
+``--device`` a line), dra-metadata (as a pod has it); and expected.xml or expected-error.txt.
 """
 
 import os
@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hosttree import HostDevice, build_host_tree
 
+from launcher_hook.claims.sources import read_devices
 from launcher_hook.config import read_settings
 from launcher_hook.env import parse_allocations, parse_env_file
 from launcher_hook.errors import InputError
@@ -42,6 +43,7 @@ def read_case(name: str, scratch: Path, domain_xml: bytes | None = None) -> Inpu
     variables: Mapping[str, str] = {}
     if (directory / "env").exists():
         variables = parse_env_file((directory / "env").read_text().splitlines(), "env")
+    metadata = directory / "dra-metadata"
     file = None
     if (directory / "config.yaml").exists():
         file = ("config.yaml", (directory / "config.yaml").read_bytes())
@@ -53,6 +55,13 @@ def read_case(name: str, scratch: Path, domain_xml: bytes | None = None) -> Inpu
         host=_host_tree(directory / "host.yaml", scratch / "sys"),
         settings=read_settings(file, vmi.config_source),
         rom_directories=_lines(directory / "rom-dirs"),
+        devices=read_devices(
+            _lines(directory / "devices"),
+            metadata if metadata.is_dir() else None,
+            vmi.requests,
+            vmi.claims,
+            vmi.reported,
+        ),
     )
 
 

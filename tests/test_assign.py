@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher_hook.assign import AliasBook, assign_devices
+from launcher_hook.entries import name_contradictions
 from launcher_hook.env import parse_allocations
 from launcher_hook.errors import InputError
 from launcher_hook.model import (
     Assignment,
     ClaimRequest,
     DeviceRequest,
+    EntryDevice,
     HostSource,
     PresentHostdev,
 )
@@ -47,10 +49,11 @@ def assign(
     other_aliases: Sequence[str] = (),
     usb: Sequence[str | None] = (),
     attached: Sequence[HostSource] = (),
+    devices: Mapping[str, EntryDevice] | None = None,
 ) -> tuple[Assignment, ...]:
     aliases = AliasBook([*other_aliases, *(hostdev.alias for hostdev in present if hostdev.alias)])
     allocations = parse_allocations(environ or {})
-    return assign_devices(requests, allocations, present, aliases, usb, attached)
+    return assign_devices(requests, allocations, present, aliases, usb, attached, devices=devices)
 
 
 def pairs(assignments: Sequence[Assignment]) -> list[tuple[str | None, HostSource, str]]:
@@ -169,6 +172,16 @@ def test_a_claims_alias_with_a_dot_is_replaced_and_found_again() -> None:
     ]
 
 
+def test_no_alias_is_given_that_another_entry_has_by_its_name() -> None:
+    """In the next pass ``ua-gpu-b-1`` is that of the entry ``b-1``."""
+    requests = [gpu("b.1"), gpu("b-1", "x/B", index=1), gpu("b-1-2", "x/C", index=2)]
+    environ = {"PCI_RESOURCE_X_B": str(B), "PCI_RESOURCE_X_C": str(C)}
+    assigned = assign(requests, environ, [hostdev(A, "ua-gpu-b.1")])
+    assert [a.alias for a in assigned] == ["ua-gpu-b-1-3", "ua-gpu-b-1", "ua-gpu-b-1-2"]
+    again = [hostdev(a.source, a.alias) for a in assigned]
+    assert pairs(assign(requests, environ, again)) == pairs(assigned)
+
+
 def test_dropped_aliases_are_found_in_the_order_in_which_the_launcher_writes_its_hostdevs() -> None:
     """Host devices before GPUs, and of either those of claims last."""
     requests = [
@@ -185,6 +198,168 @@ def test_dropped_aliases_are_found_in_the_order_in_which_the_launcher_writes_its
         ("h.1", B),
         ("h.2", A),
     ]
+
+
+def told(request: DeviceRequest, source: HostSource | None) -> dict[str, EntryDevice]:
+    """As metadata tells it."""
+    return {request.path: EntryDevice(source, "file")}
+
+
+def named(request: DeviceRequest, source: HostSource) -> dict[str, EntryDevice]:
+    """As the user does."""
+    return {request.path: EntryDevice(source, "--device x", is_demand=True)}
+
+
+@pytest.mark.parametrize("source", [A, UUID], ids=["function", "mediated device"])
+def test_a_claims_device_that_is_not_in_the_domain_is_what_somebody_tells(
+    source: HostSource,
+) -> None:
+    (assigned,) = assign([of_claim("g")], devices=told(of_claim("g"), source))
+    assert (assigned.source, assigned.alias, assigned.present) == (source, "ua-dra-gpu-g", None)
+    assert assigned.why == "gpus[0] g, claim, file"
+    assert assigned.display == ("on" if source == UUID else None)
+
+
+def test_what_the_launcher_wrote_goes_before_what_others_tell() -> None:
+    present = [hostdev(A, "ua-dra-gpu-g")]
+    devices = told(of_claim("g"), B)
+    (assigned,) = assign([of_claim("g")], present=present, devices=devices)
+    assert assigned.source == A
+    assert list(name_contradictions([of_claim("g")], present, devices)) == [
+        "gpus[0] g, claim has 0000:3b:00.0, as the launcher wrote it, and 0000:86:00.0 by file"
+    ]
+    agreed = told(of_claim("g"), A)
+    assert list(name_contradictions([of_claim("g")], present, agreed)) == []
+
+
+def test_a_hostdev_of_that_source_is_adopted() -> None:
+    present = hostdev(A, "ua-mine")
+    (assigned,) = assign([of_claim("g")], present=[present], devices=told(of_claim("g"), A))
+    assert (assigned.present, assigned.alias) == (present, "ua-mine")
+
+
+def test_a_hostdev_whose_alias_was_dropped_is_found_by_its_source_first() -> None:
+    requests = [of_claim("a.1"), of_claim("b.2", index=1)]
+    devices = told(requests[0], B)
+    assigned = assign(requests, present=[hostdev(A), hostdev(B)], devices=devices)
+    assert pairs(assigned) == [("a.1", B, "ua-dra-gpu-a-1"), ("b.2", A, "ua-dra-gpu-b-2")]
+
+
+def test_a_fault_counts_only_where_the_device_is_needed() -> None:
+    fault = InputError("gpus[0]", "there is no file", "give one")
+    devices = {of_claim("g").path: EntryDevice(None, "dir", fault=fault)}
+    (assigned,) = assign([of_claim("g")], present=[hostdev(A, "ua-dra-gpu-g")], devices=devices)
+    assert assigned.source == A
+    with pytest.raises(InputError, match="there is no file; give one"):
+        assign([of_claim("g")], devices=devices)
+
+
+def test_a_user_names_which_of_a_variables_devices_an_entry_has_and_others_have_the_rest() -> None:
+    requests = [gpu("g0"), gpu("g1", index=1)]
+    assigned = assign(requests, {"PCI_RESOURCE_X_A": f"{A},{B}"}, devices=named(requests[1], A))
+    assert pairs(assigned) == [("g0", B, "ua-gpu-g0"), ("g1", A, "ua-gpu-g1")]
+
+
+def test_a_user_names_the_device_of_a_resource_without_its_variable() -> None:
+    (assigned,) = assign([gpu("g")], devices=named(gpu("g"), A))
+    assert pairs([assigned]) == [("g", A, "ua-gpu-g")]
+
+
+@pytest.mark.parametrize(
+    ("requests", "environ", "present", "devices", "message"),
+    [
+        ([of_claim("g")], {}, [hostdev(A, "ua-dra-gpu-g")], named(of_claim("g"), B),
+         r"--device x: the domain has 0000:3b:00.0 for gpus\[0\] g, claim \('g'\), as the launcher "
+         "wrote it; leave the option out, or the hostdev"),
+        ([gpu("g")], {"PCI_RESOURCE_X_A": str(A)}, [], named(gpu("g"), B),
+         r"--device x: PCI_RESOURCE_X_A, which gpus\[0\] g \('g'\) is to have a device of, has no "
+         "0000:86:00.0; name one that it has"),
+        ([of_claim("g"), of_claim("h", index=1)], {}, [],
+         {**told(of_claim("g"), A), **told(of_claim("h", index=1), A)},
+         r"file: 0000:3b:00.0 is the device of gpus\[0\] g, claim too, and would be that of "
+         r"gpus\[1\] h, claim \('h'\); name each device once"),
+        ([gpu("g"), of_claim("h", index=1)], {}, [hostdev(A, "ua-gpu-g")],
+         told(of_claim("h", index=1), A), "is the device of another part of the domain too"),
+    ],
+    ids=["launcher", "variable", "twice", "another's"],
+)  # fmt: skip
+def test_a_device_that_contradicts_is_refused(
+    requests: list[DeviceRequest],
+    environ: dict[str, str],
+    present: list[PresentHostdev],
+    devices: dict[str, EntryDevice],
+    message: str,
+) -> None:
+    with pytest.raises(InputError, match=message):
+        assign(requests, environ, present, devices=devices)
+
+
+def test_a_device_that_a_user_names_for_a_usb_device_is_refused() -> None:
+    request = DeviceRequest("hostdevice", "u", "x/U", "hostDevices[0]")
+    with pytest.raises(InputError, match="the domain has a USB device for hostDevices.0. .'u'.;"):
+        assign([request], usb=["ua-usb-host-u"], devices=named(request, A))
+
+
+_ENTRIES = st.lists(
+    st.tuples(
+        st.sampled_from(["gpu", "hostdevice"]),
+        st.booleans(),  # of a claim
+        st.sampled_from(["a", "b.1", "b-1", "c.2.x"]),
+        st.sampled_from(["written", "dropped", "told"]),
+        st.booleans(),  # mediated
+    ),
+    max_size=8,
+    unique_by=lambda entry: entry[:3],
+)
+
+
+@given(_ENTRIES, st.integers(0, 3))
+def test_every_entry_of_any_mix_has_its_device(
+    entries: list[tuple[Literal["gpu", "hostdevice"], bool, str, str, bool]], interfaces: int
+) -> None:
+    """Of claims and of resources, written by the launcher or told, also where libvirt has dropped
+    the aliases that it does not keep."""
+    requests, present, devices, environ, expected = [], [], {}, {}, {}
+    order = {"hostdevice": 0, "gpu": 1}
+    for index, (kind, of_a_claim, name, how, mediated) in enumerate(
+        sorted(entries, key=lambda entry: (order[entry[0]], entry[1]))
+    ):
+        resource = None if of_a_claim else f"x/{index}"
+        claim = ClaimRequest("c", f"r{index}") if of_a_claim else None
+        request = DeviceRequest(kind, name, resource, f"{kind}[{index}]", claim=claim)
+        source: HostSource = PciAddress(0, index, 0, 0)
+        if mediated:
+            source = f"4b20d080-1b54-4048-85b3-{index:012x}"
+        expected[request.path] = source
+        requests.append(request)
+        alias = f"ua-{request.launcher_alias}"
+        if how == "told" and of_a_claim:
+            devices[request.path] = EntryDevice(source, "file")
+        elif how == "told":
+            prefix = "MDEV_PCI_RESOURCE_X_" if mediated else "PCI_RESOURCE_X_"
+            environ[f"{prefix}{index}"] = str(source)
+        else:
+            is_kept = how == "written" or "." not in name
+            present.append(hostdev(source, alias if is_kept else None))
+    # Those whose hostdev is not there yet cannot be told from those whose alias was dropped.
+    if any(hostdev.alias is None for hostdev in present):
+        devices = {path: EntryDevice(source, "file") for path, source in expected.items()}
+        environ = {}
+    present += [
+        hostdev(PciAddress(0, 0xFF, slot, 0), f"ua-sriov-n{slot}") for slot in range(interfaces)
+    ]
+    requests.sort(key=lambda request: -order[request.kind])  # as the VMI goes: GPUs first
+    assigned = assign(requests, environ, present, devices=devices)
+    assert [(a.name, a.source) for a in assigned[: len(requests)]] == [
+        (request.name, expected[request.path]) for request in requests
+    ]
+    assert [a.alias for a in assigned[len(requests) :]] == [
+        f"ua-sriov-n{slot}" for slot in range(interfaces)
+    ]
+    assert len({a.alias for a in assigned}) == len(assigned)
+    # The next pass has the aliases that were given, and no more.
+    again = [hostdev(a.source, a.alias) for a in assigned]
+    assert pairs(assign(requests, present=again)) == pairs(assigned)
 
 
 def test_what_no_request_claims_is_attached_too_in_host_address_order() -> None:
@@ -320,7 +495,7 @@ def test_the_number_behind_an_alias_is_the_first_that_nobody_has() -> None:
 
 def test_an_alias_that_was_given_is_taken() -> None:
     assigned = assign([gpu("a.b"), gpu("a-b")], {"PCI_RESOURCE_X_A": f"{A},{B}"})
-    assert [a.alias for a in assigned] == ["ua-gpu-a-b", "ua-gpu-a-b-2"]
+    assert [a.alias for a in assigned] == ["ua-gpu-a-b-2", "ua-gpu-a-b"]
 
 
 def test_a_device_that_no_request_names_has_an_alias_of_its_source() -> None:
@@ -339,7 +514,8 @@ def test_a_device_that_no_request_names_has_an_alias_of_its_source() -> None:
          "device.s., and none is left"),
         ([of_claim("g0")], {"PCI_RESOURCE_X_A": str(A)}, r"gpus\[0\] g0, claim \('g0'\): its "
          "device is that of a resource claim, and the domain has no hostdev 'ua-dra-gpu-g0'; give "
-         "the domain that the launcher wrote for this VMI$"),
+         "the domain that the launcher wrote for this VMI, or the device: --device "
+         "g0=0000:3b:00.0, or the pod's metadata files by --dra-metadata$"),
     ],
 )  # fmt: skip
 def test_a_request_that_nothing_backs_is_refused(

@@ -10,6 +10,7 @@ import yaml
 from cases import CASES
 from commandline import COMMAND, DEVICES, README, VARIABLE, inputs, run
 from hosttree import add_mdev, build_host_tree, gpu
+from metadata import PCI, both, device, write
 
 
 def test_render_prints_the_domain_and_nothing_else() -> None:
@@ -34,6 +35,47 @@ def test_variables_are_laid_over_each_other(tmp_path: Path) -> None:
         "0000:86:00.0",
         "0000:af:00.0",
     ]
+
+
+def claims_vmi(tmp_path: Path) -> list[str | Path]:
+    """A domain without hostdevs, and a VMI with two entries of one claim."""
+    entries = [{"name": f"gpu{i}", "claimName": "c", "requestName": f"r{i}"} for i in range(2)]
+    manifest = tmp_path / "vmi.yaml"
+    spec = {
+        "domain": {"devices": {"gpus": entries}},
+        "resourceClaims": [{"name": "c", "resourceClaimName": "shared"}],
+    }
+    manifest.write_text(yaml.safe_dump({"kind": "VirtualMachineInstance", "spec": spec}))
+    return ["--domain", CASES / "no-devices/domain.xml", "--vmi", manifest]
+
+
+def test_the_devices_of_claims_come_from_metadata_and_from_options(tmp_path: Path) -> None:
+    arguments = [*claims_vmi(tmp_path), "--dra-metadata", tmp_path]
+    place = "resourceclaims/shared"
+    write(tmp_path, f"{place}/r0", both({"r0": [device(**{PCI: "0000:86:00.0"})]}))
+    options = ["--device", "gpu1=0000:af:00.0"]
+    done = run("plan", *arguments, *options, "--output", "json")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert {d["alias"]: d["host"] for d in json.loads(done.stdout)["devices"]} == {
+        "ua-dra-gpu-gpu0": "0000:86:00.0",
+        "ua-dra-gpu-gpu1": "0000:af:00.0",
+    }
+    done = run("render", *arguments)
+    assert done.returncode == 2
+    assert b"gpus[1] ('gpu1'): there is no " in done.stderr
+    write(tmp_path, f"{place}/r1", b"x")
+    done = run("render", *arguments, *options)
+    assert done.returncode == 2
+    assert b"resourceclaims/shared/r1/gpu.example.com-metadata.json: it is not JSON" in done.stderr
+    assert run("render", *arguments[:4], *options, "--device", "gpu0=0000:86:00.0").returncode == 0
+
+
+def test_a_domain_that_has_another_device_than_the_metadata_counts(tmp_path: Path) -> None:
+    case = CASES / "claim-launcher-counts"
+    files = ["--domain", case / "domain.xml", "--vmi", case / "vmi.json"]
+    done = run("plan", *files, "--dra-metadata", case / "dra-metadata", "--output", "json")
+    assert [d["host"] for d in json.loads(done.stdout)["devices"]] == ["0000:86:00.0"]
+    assert b"has 0000:86:00.0, as the launcher wrote it, and 0000:af:00.0 by " in done.stderr
 
 
 def test_stdin_can_be_the_domain() -> None:

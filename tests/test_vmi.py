@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from launcher_hook.errors import InputError
-from launcher_hook.model import ClaimRequest
+from launcher_hook.model import ClaimRequest, PodClaim
 from launcher_hook.vmi import parse_vmi
+
+UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
 
 
 def manifest(devices: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
@@ -113,6 +115,64 @@ def test_an_entry_is_a_claims_as_kubevirt_reads_it(
     """KubeVirt's IsGPUDRA: no deviceName, or an empty one."""
     (request,) = parse(manifest({"gpus": [{"name": "g", **entry}]})).requests
     assert (request.resource, request.claim) == (resource, claim)
+
+
+def test_the_vmis_claims_are_read_by_name() -> None:
+    claims = [
+        {"name": "a", "resourceClaimName": "shared"},
+        {"name": "b", "resourceClaimTemplateName": "t", "resourceClaimName": ""},
+        {"name": "c"},
+        {"resourceClaimName": "nameless"},
+        "nonsense",
+    ]
+    document = {"kind": "VirtualMachineInstance", "spec": {"resourceClaims": claims}}
+    assert parse(document).claims == {
+        "a": PodClaim(claim="shared"),
+        "b": PodClaim(template="t"),
+        "c": PodClaim(),
+    }
+    assert parse({**document, "spec": {"resourceClaims": "x"}}).claims == {}
+
+
+def status_of(name: str, **attributes: object) -> dict[str, object]:
+    return {"name": name, "deviceResourceClaimStatus": {"name": "d", "attributes": attributes}}
+
+
+def test_the_status_of_kubevirt_1_6_and_1_7_has_the_devices_of_claims() -> None:
+    entries = [{"name": name, "claimName": "c", "requestName": name} for name in ("a", "b")]
+    document = {
+        **manifest(
+            {"gpus": [*entries, {"name": "p", "deviceName": "x/G"}], "hostDevices": entries}
+        ),
+        "status": {
+            "deviceStatus": {
+                "gpuStatuses": [
+                    status_of("b", pciAddress="0000:86:00.0", mDevUUID=UUID),
+                    status_of("a", mDevUUID=UUID),
+                    status_of("p", pciAddress="0000:87:00.0"),
+                    {"name": "a"},
+                    7,
+                ],
+                "hostDeviceStatuses": [
+                    status_of("a", pciAddress="0000:af:00.0"),
+                    status_of("b", pciAddress="pci0000:00"),
+                    status_of("c", pciAddress="0000:01:00.0"),
+                ],
+            }
+        },
+    }
+    reported = parse(document).reported
+    place = "spec.domain.devices"
+    assert {path: str(device.source) for path, device in reported.items()} == {
+        f"{place}.gpus[0]": UUID,
+        f"{place}.gpus[1]": "0000:86:00.0",
+        f"{place}.hostDevices[0]": "0000:af:00.0",
+        f"{place}.hostDevices[1]": "None",
+    }
+    assert str(reported[f"{place}.hostDevices[1]"].fault).startswith(
+        "vmi.json: status.deviceStatus.hostDeviceStatuses[1].pciAddress: 'pci0000:00' is not a PCI "
+    )
+    assert parse({**document, "status": {"deviceStatus": {"gpuStatuses": 1}}}).reported == {}
 
 
 def test_an_entry_of_a_resource_and_a_claims_may_have_one_name() -> None:

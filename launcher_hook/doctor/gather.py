@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from launcher_hook.arguments import make_parser
+from launcher_hook.claims.sources import read_devices
 from launcher_hook.config import read_settings
 from launcher_hook.deviceplugin.configfile import MAX_CONFIG_BYTES, read_selection
 from launcher_hook.deviceplugin.scan import Node
@@ -83,6 +84,8 @@ class Sources:
     set: Sequence[str] = ()
     rom_directories: Sequence[str] = ()
     schema_version: str | None = None
+    device: Sequence[str] = ()
+    dra_metadata: Path | None = None
 
 
 def gather(sources: Sources) -> Facts:
@@ -342,6 +345,7 @@ def _try_domain(
     if settings is None or (vm is not None and vm.vmi is None):
         return Domain(where)  # what the VM says is a finding of its own
     told = _sidecar_options(vm)
+    vmi = Vmi() if vm is None or vm.vmi is None else vm.vmi
     env = [*([] if told is None else told.env), *sources.env]
     rom_directories = [*([] if told is None else told.rom_dir), *sources.rom_directories]
     variables = dict(parse_assignment(text, f"--env {text}") for text in env)
@@ -350,11 +354,18 @@ def _try_domain(
         inputs = Inputs(
             domain_xml=domain_xml,
             where=where,
-            vmi=Vmi() if vm is None or vm.vmi is None else vm.vmi,
+            vmi=vmi,
             allocations=parse_allocations(environment),
             host=host,
             settings=settings,
             rom_directories=rom_directories,
+            devices=read_devices(
+                sources.device,
+                sources.dra_metadata,
+                vmi.requests,
+                vmi.claims,
+                vmi.reported,
+            ),
         )
         return Domain(where, render_domain(inputs, schemas))
     except HookError as error:

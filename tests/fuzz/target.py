@@ -14,7 +14,18 @@ REPOSITORY = Path(__file__).parents[2]
 CASES = REPOSITORY / "fixtures" / "cases"
 SHARED_DOMAINS = REPOSITORY.parent / "shared" / "kubevirt-domains"
 
-NAMES = ("domain", "faults", "vmi", "config", "variables", "sysfs", "messages", "pciids", "doctor")
+NAMES = (
+    "domain",
+    "faults",
+    "vmi",
+    "metadata",
+    "config",
+    "variables",
+    "sysfs",
+    "messages",
+    "pciids",
+    "doctor",
+)
 """Every target that runs in a process of its own; ``server`` is another kind of thing."""
 
 

@@ -38,7 +38,10 @@ def check(data: bytes) -> None:
         return
     root = parse_domain(xml).getroot()
     hostdevs = [read_hostdev(hostdev, "") for hostdev in passed_hostdevs(root)]
-    assert len(hostdevs) == sum(len(a.sources) for a in ALLOCATIONS.values())
+    sources = {source for allocation in ALLOCATIONS.values() for source in allocation.sources}
+    sources |= {device.source for device in vmi.reported.values() if device.source is not None}
+    assert {h.source for h in hostdevs} == sources
+    assert len(hostdevs) == len(sources)
     assert all(h.alias is not None and is_user_alias(h.alias) for h in hostdevs)
     assert len({h.alias for h in hostdevs}) == len(hostdevs)
     check_rendered(inputs, xml)
@@ -52,7 +55,11 @@ def seeds() -> list[bytes]:
         manifests += [path.read_bytes() for path in sorted(SHARED_DOMAINS.glob("*.vmi.json"))]
     gpus = [
         b'{"spec":{"domain":{"devices":{"gpus":[{"name":"g","deviceName":"a/b"}],'
-        b'"hostDevices":[{"name":"a.b","deviceName":"a.b"},{"name":"c","claimName":"d"}]}}}}'
+        b'"hostDevices":[{"name":"a.b","deviceName":"a.b"},{"name":"c","claimName":"d"}]}}}}',
+        b'{"spec":{"resourceClaims":[{"name":"d","resourceClaimName":"o"}],"domain":{"devices":{'
+        b'"gpus":[{"name":"g","claimName":"d","requestName":"r"},{"name":"g","deviceName":"a/b"}]}}'
+        b'},"status":{"deviceStatus":{"gpuStatuses":[{"name":"g","deviceResourceClaimStatus":{'
+        b'"attributes":{"pciAddress":"0000:3b:00.0"}}}]}}}',
     ]
     return case_files("vmi.json") + manifests + gpus
 
@@ -65,7 +72,11 @@ WORDS = [
             '{"name":"a.b","deviceName":"a/b"},',
             '"name":',
             '"deviceName":',
-            '"claimName":"c"',
+            '"claimName":"c","requestName":"r"',
+            '"resourceClaims":[{"name":"c","resourceClaimName":"o"}],',
+            '"deviceStatus":{"gpuStatuses":[{"name":"g","deviceResourceClaimStatus":{"attributes":',
+            '"pciAddress":"0000:3b:00.0"',
+            '"mDevUUID":"4b20d080-1b54-4048-85b3-a6a62d165c02"',
             '"gpus":[',
             '"hostDevices":[',
             '"spec":{',
@@ -112,4 +123,4 @@ WORDS = [
     b"\0",
 ]
 
-TARGET = Target("vmi", check, seeds, WORDS, ("vmi", "assign", "config", "configkeys"))
+TARGET = Target("vmi", check, seeds, WORDS, ("vmi", "claims", "assign", "config", "configkeys"))

@@ -45,11 +45,11 @@ def add_companions(
         return tuple(assignments)
     assigned = {*attached, *(assignment.host_address for assignment in assignments)}
     # By slot and group: a slot may be in several groups, and each has its own.
-    last = {_neighbourhood(a.host_address, facts): a for a in assignments}
+    last = {_neighbourhood(a, facts): a for a in assignments}
     result = []
     for assignment in assignments:
         result.append(assignment)
-        place = _neighbourhood(assignment.host_address, facts)
+        place = _neighbourhood(assignment, facts)
         if place is None or last[place] is not assignment:
             continue
         for function in _functions_of(place, facts):
@@ -92,8 +92,12 @@ _Neighbourhood = tuple[tuple[int, int, int], int]
 """A slot, and an IOMMU group in it."""
 
 
-def _neighbourhood(address: PciAddress | None, facts: HostFacts) -> _Neighbourhood | None:
-    """Where the companions of an assigned function are; None where it has none, as a VF."""
+def _neighbourhood(assignment: Assignment, facts: HostFacts) -> _Neighbourhood | None:
+    """Where the companions of an assigned function are; None where it has none.
+
+    A VF has none, nor has a function that is kept from the guest.
+    """
+    address = None if assignment.is_unassigned else assignment.host_address
     function = facts.functions.get(address) if address is not None else None
     if function is None or function.iommu_group is None or function.physical_function is not None:
         return None

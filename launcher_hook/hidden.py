@@ -1,4 +1,4 @@
-"""Devices at a function other than 0 of a guest slot in which nobody has function 0. Pure.
+"""Devices that the guest does not find: nobody has function 0 of their slot, or unassigned. Pure.
 
 A guest looks at functions 1 to 7 of a slot only where function 0 answers. libvirt takes such an
 address and starts the VM, and the guest does not see the device.
@@ -35,7 +35,14 @@ def describe_hidden(address: PciAddress) -> str:
 
 
 def warn_of_hidden(plan: GuestPlan, topology: GuestTopology) -> Iterator[str]:
-    """A sentence for each slot whose devices the guest will not find."""
+    """A sentence for each slot, and each device asked for, that the guest will not find."""
+    for placement in plan.placements:
+        assignment = placement.assignment
+        if assignment.is_unassigned and assignment.name is not None:
+            yield (
+                f"{assignment.alias}: the VM asks for it, and the domain keeps it from the guest: "
+                "<address type='unassigned'/>; take that address out of the hostdev"
+            )
     owners = dict(topology.taken)
     for controller in plan.controllers:
         if controller.address is not None:

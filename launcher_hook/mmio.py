@@ -166,7 +166,8 @@ def _too_small(size_bytes: int, windows: Windows, space: AddressSpace) -> tuple[
 
 
 def _sizes(plan: GuestPlan, bars: Bars) -> dict[PciAddress, tuple[int, ...]]:
-    addresses = (placement.assignment.host_address for placement in plan.placements)
+    inside = (p.assignment for p in plan.placements if not p.assignment.is_unassigned)
+    addresses = (assignment.host_address for assignment in inside)
     return {address: _known(bars, address) for address in addresses if address is not None}
 
 

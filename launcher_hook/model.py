@@ -208,6 +208,7 @@ class PresentHostdev:
 
     Attributes:
         guest_address: None where it has none, or one that is not a PCI address.
+        address_type: As written, such as pci, unassigned or ccw; None where it has no address.
         managed: As written; None where it is not.
         display: As written, on or off; the launcher writes it for a vGPU.
         line: Line of the element in the text it was read from.
@@ -219,6 +220,7 @@ class PresentHostdev:
     managed: str | None = None
     display: str | None = None
     line: int | None = None
+    address_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,16 @@ class Assignment:
     def host_address(self) -> PciAddress | None:
         """The host function; None for a mediated device."""
         return self.source if isinstance(self.source, PciAddress) else None
+
+    @property
+    def is_unassigned(self) -> bool:
+        """Whether libvirt takes the function and keeps it from the guest (address 'unassigned')."""
+        present = self.present
+        return (
+            present is not None
+            and present.address_type == "unassigned"
+            and self.host_address is not None
+        )
 
     @property
     def is_unclaimed(self) -> bool:
@@ -370,7 +382,8 @@ class Placement:
     """Where a device appears in the guest.
 
     Attributes:
-        guest_address: None where libvirt decides (machines that we do not lay out).
+        guest_address: None where libvirt decides (machines that we do not lay out), and for a
+            device that is kept from the guest.
         multifunction: Whether ``multifunction='on'`` must be written.
         why: For people: what decided this address.
     """
@@ -379,6 +392,13 @@ class Placement:
     guest_address: PciAddress | None
     multifunction: bool
     why: str
+
+    @property
+    def guest_place(self) -> str:
+        """Where the device is in the guest, for people."""
+        if self.guest_address is not None:
+            return str(self.guest_address)
+        return "not in the guest" if self.assignment.is_unassigned else "libvirt's choice"
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,15 @@ class _Check:
         self._class = self._function.class_code if self._function is not None else None
 
     def kind(self) -> None:
-        """Refuse what mediated devices do not have."""
+        """Refuse what mediated devices do not have, and what only a device in the guest has."""
+        if self._assignment.is_unassigned:
+            for name, key in _SPELT.items():
+                if getattr(self._options, name) is not None and not key.startswith("driver."):
+                    raise self._refuse(
+                        key,
+                        "the domain keeps it from the guest: <address type='unassigned'/>",
+                        "take it out, or that address",
+                    )
         if self._assignment.host_address is not None:
             return
         for name, key in _OF_FUNCTIONS.items():

@@ -47,6 +47,8 @@ _MOST_NAMED = 8
 
 _NOTHING_KNOWN = HostFacts()
 
+_OUTSIDE = "kept from the guest by its address, type='unassigned'"
+
 SlotKey = tuple[int, int, int]
 _Pins = Mapping[str, tuple[str, PciAddress]]
 """Key below ``slots`` and guest address, by alias."""
@@ -78,12 +80,15 @@ def plan_guest(
             is for and the settings are strict.
     """
     pins = _resolve_pins(assignments, settings.slots)
+    _check_unassigned(assignments, pins)
     if topology.machine is Machine.OTHER:
         return _left_to_libvirt(assignments, topology, pins, settings)
     layout = _layout(topology, settings.layout)
+    inside = [assignment for assignment in assignments if not assignment.is_unassigned]
     chosen: Chosen = {}
     owners = owners_by_address(topology)
-    for assignment in assignments:
+    for assignment in inside:
+        _check_address_type(assignment)
         kept = assignment.present.guest_address if assignment.present else None
         if kept is not None and pins.get(assignment.alias, ("", kept))[1] == kept:
             _check_kept(assignment, kept, owners.setdefault(kept, assignment.alias))
@@ -94,8 +99,8 @@ def plan_guest(
             room.pin(address, f"slots.{key}")
         chosen[alias] = (address, f"pinned by slots.{key}")
     _check_pinned_slots(chosen, pins, topology)
-    _check_left_slots(assignments, chosen, pins)
-    slots = list(group_host_slots(assignments))
+    _check_left_slots(inside, chosen, pins)
+    slots = list(group_host_slots(inside))
     there = [slot for slot in slots if any(a.alias in chosen for a in slot)]
     built = Built()
     warnings: list[str] = []
@@ -108,7 +113,7 @@ def plan_guest(
         built = build_complexes(hierarchy.complexes, room)
         for slot, address, why in built.slots:
             chosen[slot[0].alias] = (address, f"{why}, host slot {name_host_slot(slot)}")
-    place_in_turn(slots, assignments, chosen, room, layout)
+    place_in_turn(slots, inside, chosen, room, layout)
     controllers = _plan_controllers(room, built, chosen, topology, pins)
     placements = tuple(_placements(assignments, chosen, topology))
     if layout == "mirror":
@@ -149,6 +154,28 @@ def _check_kept(assignment: Assignment, kept: PciAddress, owner: str) -> None:
     )
 
 
+def _check_unassigned(assignments: Sequence[Assignment], pins: _Pins) -> None:
+    for assignment in assignments:
+        if assignment.is_unassigned and assignment.alias in pins:
+            raise PlanError(
+                f"slots.{pins[assignment.alias][0]}",
+                f"the domain keeps {assignment.source} ({assignment.alias}) from the guest: "
+                "<address type='unassigned'/>",
+                "take the pin out, or that address",
+            )
+
+
+def _check_address_type(assignment: Assignment) -> None:
+    """An address that is no PCI one, which libvirt refuses on a machine with PCI."""
+    kind = assignment.present.address_type if assignment.present is not None else None
+    if kind not in (None, "pci"):
+        raise InputError(
+            f"{assignment.source} ({assignment.alias})",
+            f"its guest address has type {shorten(kind)}, which libvirt does not take for it",
+            "take the address out of the hostdev",
+        )
+
+
 def _left_to_libvirt(
     assignments: Sequence[Assignment],
     topology: GuestTopology,
@@ -167,7 +194,7 @@ def _left_to_libvirt(
             assignment,
             assignment.present.guest_address if assignment.present else None,
             multifunction=False,
-            why=f"left to libvirt on machine {machine}",
+            why=_OUTSIDE if assignment.is_unassigned else f"left to libvirt on machine {machine}",
         )
         for assignment in assignments
     )
@@ -334,5 +361,8 @@ def _placements(
 ) -> Iterator[Placement]:
     functions = _functions_by_slot((*topology.taken, *(address for address, _ in chosen.values())))
     for assignment in assignments:
+        if assignment.is_unassigned:
+            yield Placement(assignment, None, multifunction=False, why=_OUTSIDE)
+            continue
         address, why = chosen[assignment.alias]
         yield Placement(assignment, address, _has_siblings(address, functions), why)

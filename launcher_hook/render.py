@@ -181,7 +181,7 @@ def _decide(
             "%s %s at %s: %s; %s",
             placement.assignment.alias,
             placement.assignment.source,
-            placement.guest_address or "libvirt's choice",
+            placement.guest_place,
             placement.assignment.why,
             placement.why,
         )
@@ -229,7 +229,7 @@ def _with_hole(
     bars = {}
     for placement in plan.placements:
         address = placement.assignment.host_address
-        if address is not None:
+        if address is not None and not placement.assignment.is_unassigned:
             # A given size is what one writes where the node's word for a BAR cannot be had.
             with nullcontext() if setting == "auto" else suppress(HostError):
                 bars[address] = inputs.host.bars64(address)

@@ -121,7 +121,7 @@ def windows_of(
     bars: defaultdict[int, list[int]] = defaultdict(list)
     for placement in plan.placements:
         host, guest = placement.assignment.host_address, placement.guest_address
-        if host is not None:
+        if host is not None and not placement.assignment.is_unassigned:
             bars[guest.bus if guest is not None else 0] += sizes.get(host, ())
     numbers = {index: c.bus_nr or 0 for index, c in controllers.items() if c.model in _ROOTS}
     roots = sorted(numbers, key=lambda index: numbers[index])

@@ -71,3 +71,29 @@ def test_every_slot_without_function_0_is_named(
 def test_a_companion_takes_the_function_0_that_is_free() -> None:
     planned = plan([device("0000:3b:00.1", "g", "0000:00:08.1"), device("0000:3b:00.0")])
     assert list(warn_of_hidden(planned, Q35)) == []
+
+
+def test_a_device_that_was_asked_for_and_is_kept_from_the_guest_is_warned_of() -> None:
+    held = device("0000:3b:00.0", "g", "0000:00:08.0")
+    assert held.present is not None
+    held = replace(
+        held, present=replace(held.present, guest_address=None, address_type="unassigned")
+    )
+    nobodys = replace(held, name=None)
+    assert list(warn_of_hidden(plan([nobodys]), Q35)) == []
+    (warning,) = warn_of_hidden(plan([held]), Q35)
+    assert warning.startswith("ua-gpu-g: the VM asks for it, and the domain keeps it from")
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [("table", "  none   "), ("tree", "  not in the guest: ua-held = 0000:86:00.0\n"),
+     ("dot", "not in the guest"), ("svg", "not in the guest")],
+)  # fmt: skip
+def test_a_plan_says_what_is_not_in_the_guest(output: str, text: str) -> None:
+    case = CASES / "unassigned"
+    done = run(
+        "plan", "--domain", case / "domain.xml", "--vmi", case / "vmi.json", "--output", output
+    )
+    assert done.returncode == 0
+    assert text in done.stdout.decode()

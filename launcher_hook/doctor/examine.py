@@ -283,7 +283,7 @@ def _check_rendered(where: str, rendered: Rendered, asks: bool) -> Iterator[Find
                 "write an entry in spec.domain.devices.gpus for it",
             )
     places = [
-        f"{p.assignment.source} at {p.guest_address or 'an address of libvirt'}"
+        f"{p.assignment.source} {f'at {p.guest_address}' if p.guest_address else p.guest_place}"
         for p in plan.placements
     ]
     if places:

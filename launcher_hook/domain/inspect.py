@@ -81,6 +81,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         raise InputError(
             place, "it has no <source><address/></source>", "write the host function's address"
         )
+    address = first_child(hostdev, "address")
     return PresentHostdev(
         source=_read_source(hostdev, source, f"{place}/source/address"),
         alias=alias_of(hostdev) or None,
@@ -88,6 +89,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         managed=hostdev.get("managed"),
         display=hostdev.get("display"),
         line=hostdev.sourceline,
+        address_type=None if address is None else address.get("type"),
     )
 
 

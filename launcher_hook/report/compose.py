@@ -56,10 +56,16 @@ def _title(placement: Placement, decision: Decision, names: PciNames) -> str:
         f"{assignment.source} {describe_function(own, names)}".strip(),
         f"a part of {function.address}" if own is None and function is not None else "",
         ", ".join(facts),
-        f"in the guest at {placement.guest_address or 'an address that libvirt chooses'}",
+        _guest_place(placement),
         f"{assignment.why}; {placement.why}",
     ]
     return "\n".join(filter(None, lines))
+
+
+def _guest_place(placement: Placement) -> str:
+    if placement.assignment.is_unassigned:
+        return placement.guest_place
+    return f"in the guest at {placement.guest_address or 'an address that libvirt chooses'}"
 
 
 def _units(placements: Sequence[Placement], rows: Sequence[int]) -> tuple[Unit, ...]:

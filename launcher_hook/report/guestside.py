@@ -52,7 +52,9 @@ def _guest_spots(decision: Decision) -> Iterator[Spot]:
     for number, placement in enumerate(plan.placements):
         address = placement.guest_address
         if address is None:
-            zone, root = Step((_LAST + 1,), "left to libvirt"), Step((0,), "")
+            outside = placement.assignment.is_unassigned
+            label = "not in the guest" if outside else "left to libvirt"
+            zone, root = Step((_LAST + 1 + outside,), label), Step((0,), "")
             yield Spot(zone, root, (), (number,), Leaf(number, short_name(placement), ""))
             continue
         leaf = Leaf(number, short_name(placement), print_address(address, True), address)

@@ -24,7 +24,7 @@ def print_table(decision: Decision, names: PciNames, columns: int = 0) -> str:
         columns: How wide a line may be, as far as the reasons go; 0 for as wide as it gets.
     """
     rows: list[tuple[str, ...]] = [_COLUMNS]
-    for row in device_facts(decision, names):
+    for row, placement in zip(device_facts(decision, names), decision.plan.placements, strict=True):
         rows.append(
             (
                 row["device"] or "-",
@@ -34,7 +34,7 @@ def print_table(decision: Decision, names: PciNames, columns: int = 0) -> str:
                 row["name"] or "-",
                 _text(row["iommu_group"]),
                 _text(row["numa_node"]),
-                row["guest"] or "libvirt's",
+                row["guest"] or ("none" if placement.assignment.is_unassigned else "libvirt's"),
                 print_options(row["options"]) or "-",
                 f"{row['assigned']}; {row['placed']}",
             )

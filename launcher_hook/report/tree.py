@@ -104,7 +104,7 @@ def _guest_lines(decision: Decision, names: PciNames, *, with_details: bool) -> 
     yield from _draw(f"-[0000:00 {topology.machine_type}]-", branches)
     for placement in decision.plan.placements:
         if placement.guest_address is None:
-            yield f"  libvirt's choice: {_text(placement, decision, names, with_details)}"
+            yield f"  {placement.guest_place}: {_text(placement, decision, names, with_details)}"
 
 
 def _text(placement: Placement, decision: Decision, names: PciNames, with_details: bool) -> str:

@@ -9,7 +9,7 @@ must show that no ordinary start can be what happens: a VM that starts gets its 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 # pkg/virt-handler/controller.go, isMigrationInProgress: with it, and until the migration completes,
@@ -59,9 +59,8 @@ def find_migration_target(vmi_json: bytes, *, parse_whole: bool = True) -> bool:
             pass  # a part of it may be legible
         else:
             return isinstance(document, dict) and is_migration_target(document)
-    return any(
-        not state.get("completed") and _is_being_prepared(state) for state in _find_states(text)
-    )
+    state = _find_last_state(text)
+    return not state.get("completed") and _is_being_prepared(state)
 
 
 def _is_being_prepared(state: Mapping[str, Any]) -> bool:
@@ -76,13 +75,18 @@ def _is_being_prepared(state: Mapping[str, Any]) -> bool:
     return bool(state.get("targetNode") or state.get("targetPod"))
 
 
-def _find_states(text: str) -> Iterator[Mapping[str, Any]]:
-    decoder = json.JSONDecoder()
+def _find_last_state(text: str) -> Mapping[str, Any]:
+    """Parse the last migrationState alone: a launcher writes the VMI's status at the end."""
+    end = -1
     for match in _STATE_KEY.finditer(text):
-        try:
-            yield decoder.raw_decode(text[match.end() :][:_MAX_STATE_CHARACTERS])[0]
-        except (ValueError, RecursionError):
-            continue
+        end = match.end()
+    if end < 0:
+        return {}
+    try:
+        state, _ = json.JSONDecoder().raw_decode(text[end : end + _MAX_STATE_CHARACTERS])
+    except (ValueError, RecursionError):
+        return {}
+    return _mapping(state)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -135,6 +135,8 @@ def unreadable() -> Iterator[tuple[str, bytes]]:
     yield "too many bytes", encode({**target, "metadata": large})
     yield "too many values", encode({**target, "spec": [0] * MOST_VALUES})
     yield "cut off", encode(target)[:-2]
+    names = [{"name": f"v{number}", "migrationState": {}} for number in range(20_000)]
+    yield "many states", encode({**target, "spec": names, "status": target["status"]})
     yield "not UTF-8", encode(target).replace(b"node01", b"\xff")
     yield "deep", encode(target)[:-1] + b', "spec": ' + b"[" * 9_000 + b"]" * 9_000 + b"}"
 

@@ -36,6 +36,8 @@ _USER_ALIAS = re.compile(r"ua-[A-Za-z0-9_-]+")
 
 # kubevirt pkg/network/deviceinfo: SRIOVAliasPrefix
 _SRIOV_ALIAS_PREFIX = "ua-sriov-"
+# pkg/virt-launcher/virtwrap/device/hostdevice/dra: AliasPrefix, DRAHostDeviceAliasPrefix
+_CLAIM_ALIAS_PREFIX = "ua-dra-"
 # As the launcher writes it for a hostDevices[] entry whose resource is a USB device.
 _USB_ALIAS_PREFIX = "ua-usb-host-"
 
@@ -363,6 +365,7 @@ def _assignment(
         present=present,
         own_slot=isinstance(source, str),
         keep_driver=_is_vgpu_function(present),
+        is_claimed=request.resource is None,
         display=display,
         ramfb=ramfb,
     )
@@ -420,6 +423,7 @@ def _adopted(hostdev: PresentHostdev, aliases: AliasBook) -> Assignment:
         present=hostdev,
         own_slot=sriov or isinstance(hostdev.source, str),
         keep_driver=_is_vgpu_function(hostdev),
+        is_claimed=alias.startswith(_CLAIM_ALIAS_PREFIX),
     )
 
 

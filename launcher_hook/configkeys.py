@@ -92,7 +92,8 @@ KEYS = {
     "companions": choice(
         get_args(Companions),
         "Other functions of an allocated function's slot (GPU audio, USB, UCSI) that share its "
-        "IOMMU group and are bound to vfio-pci: attach or ignore.",
+        "IOMMU group and are bound to vfio-pci: attach, always or ignore. attach leaves them out "
+        "where iommufd opens the devices and the pod may lack their device nodes; always does not.",
     ),
     "managed": choice(
         get_args(Managed),

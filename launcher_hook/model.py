@@ -212,6 +212,7 @@ class PresentHostdev:
         managed: As written; None where it is not.
         display: As written, on or off; the launcher writes it for a vGPU.
         line: Line of the element in the text it was read from.
+        iommufd: As its driver has it, yes or no; None where the domain decides.
     """
 
     source: HostSource
@@ -221,6 +222,7 @@ class PresentHostdev:
     display: str | None = None
     line: int | None = None
     address_type: str | None = None
+    iommufd: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,7 @@ class Assignment:
             own driver provides the vfio device.
         managed: What libvirt's attribute is to be, for a function.
         is_companion: It comes along with an assigned function of its slot.
+        is_claimed: It is the device of a resource claim, and not of a device plugin.
         display: For a mediated device that must be written: "on", "off" or None.
         ramfb: As display.
     """
@@ -265,6 +268,7 @@ class Assignment:
     keep_driver: bool = False
     managed: Literal["yes", "no"] = "yes"
     is_companion: bool = False
+    is_claimed: bool = False
     display: Literal["on", "off"] | None = None
     ramfb: Literal["on", "off"] | None = None
 

@@ -12,6 +12,7 @@ from launcher_hook.domain.attached import read_attached
 from launcher_hook.domain.document import Element, parse_domain, print_domain
 from launcher_hook.domain.edit import put_plan
 from launcher_hook.domain.inspect import (
+    opens_by_iommufd,
     passed_hostdevs,
     read_aliases,
     read_hostdev,
@@ -23,6 +24,7 @@ from launcher_hook.entries import name_contradictions
 from launcher_hook.errors import HostError, InputError
 from launcher_hook.hidden import warn_of_hidden
 from launcher_hook.host import Host
+from launcher_hook.iommufd import leave_out_companions
 from launcher_hook.model import (
     MOST_DEVICES,
     Allocation,
@@ -166,13 +168,17 @@ def _decide(
         (assignment.source for assignment in assigned), placing=by_node or placing
     )
     assigned = add_companions(assigned, facts, inputs.settings, aliases, attached)
-    check_host(assigned, facts, attached)
-    plan = plan_guest(assigned, topology, inputs.settings, facts)
+    openable = leave_out_companions(
+        assigned, facts, inputs.settings, by_default=opens_by_iommufd(root)
+    )
+    inputs = replace(inputs, settings=openable.settings)
+    check_host(openable.assignments, facts, attached)
+    plan = plan_guest(openable.assignments, topology, inputs.settings, facts)
     if inputs.settings.devices:
         plan = _with_options(plan, root, present, facts, inputs)
     if inputs.settings.pci_hole64 != "off":
         plan = _with_hole(plan, root, topology, inputs)
-    found = (*warn_of_hidden(plan, topology), *find_lost_overrides(root))
+    found = (*openable.warnings, *warn_of_hidden(plan, topology), *find_lost_overrides(root))
     plan = replace(plan, warnings=(*plan.warnings, *found))
     for placement in plan.placements:
         unclaimed = placement.assignment.is_unclaimed and inputs.vmi.requests

@@ -12,7 +12,7 @@ BY_NODE: tuple[Layout, ...] = ("numa", "mirror")
 """The layouts that ask where devices are on the node."""
 
 Managed = Literal["yes", "no", "keep"]
-Companions = Literal["attach", "ignore"]
+Companions = Literal["attach", "always", "ignore"]
 OnOff = Literal["on", "off"]
 PciHole64 = Literal["off", "auto"] | int
 """``off`` writes nothing, ``auto`` is worked out from the devices' BARs, a number is bytes."""
@@ -64,7 +64,8 @@ class Settings:
         strict: Whether what a layout cannot keep (NUMA affinity, distances) is an error, and not a
             warning.
         managed: libvirt's ``managed`` attribute; ``keep`` leaves that of an adopted hostdev.
-        companions: Whether other functions of an allocated function's slot come along.
+        companions: Whether other functions of an allocated function's slot come along; ``attach``
+            leaves out those whose device node the pod may lack (see ``iommufd``).
         slots: Guest address by device name, alias, host BDF or mdev UUID.
         pci_hole64: How much address space 64-bit BARs get.
         devices: What is asked of single devices, by the same names as ``slots``.

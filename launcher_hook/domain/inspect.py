@@ -82,6 +82,7 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
             place, "it has no <source><address/></source>", "write the host function's address"
         )
     address = first_child(hostdev, "address")
+    driver = first_child(hostdev, "driver")
     return PresentHostdev(
         source=_read_source(hostdev, source, f"{place}/source/address"),
         alias=alias_of(hostdev) or None,
@@ -90,7 +91,18 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         display=hostdev.get("display"),
         line=hostdev.sourceline,
         address_type=None if address is None else address.get("type"),
+        iommufd=None if driver is None else driver.get("iommufd"),
     )
+
+
+def opens_by_iommufd(root: Element) -> bool:
+    """Whether the domain has iommufd open every hostdev whose driver does not say otherwise.
+
+    libvirt 12.2 and newer; KubeVirt 1.9 writes it with its gate IOMMUFD
+    (virtwrap/converter/compute/iommufd.go).
+    """
+    element = root.find("./iommufd")
+    return element is not None and element.get("enabled") == "yes"
 
 
 def _read_source(hostdev: Element, source: Element, place: str) -> HostSource:

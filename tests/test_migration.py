@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +240,11 @@ def test_only_a_migration_that_has_a_target_and_has_not_begun_makes_a_target(sta
         assert state.get("targetNode") or state.get("targetPod")
         assert not any(map(state.get, ("completed", "failed", "startTimestamp")))
         assert status.get("phase") not in ("Pending", "Scheduling", "Scheduled")
-    else:
+    elif status is None or isinstance(status, dict):
         assert hook().define(DOMAIN, encode(vmi_with(status))) == EXPECTED
+    else:  # no VMI: it may be refused, and is no target's
+        with suppress(InputError):
+            assert hook().define(DOMAIN, encode(vmi_with(status))) == EXPECTED
 
 
 @given(JSON)

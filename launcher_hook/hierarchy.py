@@ -139,13 +139,16 @@ def find_misplaced(
         PlanError: There is one, and the settings are strict.
     """
     found = []
+    cells: dict[int | None, int | None] = {None: None}
     for slot in slots:
         function, here = host_function(slot[0], facts), guest[slot[0].alias]
         if function is None:
             found.append(f"{_name(slot)}: {_where(facts)} is not known")
             continue
         node = function.numa_node
-        cell = None if node is None else find_cell(node, numa, facts.node_cpus)
+        if node is not None and node not in cells:
+            cells[node] = find_cell(node, numa, facts.node_cpus)
+        cell = cells[node]
         if cell is None:
             found += _unmapped([(slot, host_position(function))], {node: cell}, settings, numa)
         elif here is None or here.node != cell:

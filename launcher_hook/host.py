@@ -4,7 +4,7 @@ What cannot be read, or is no value that Linux writes, is None: not known, never
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import replace
 
 from launcher_hook.model import HostFacts, HostFunction, HostSource, MediatedDevice
@@ -76,7 +76,7 @@ class Host(ABC):
         """Read a mediated device; None for one that is not there."""
 
     @abstractmethod
-    def node_cpus(self, node: int) -> frozenset[int] | None:
+    def node_cpus(self, node: int) -> Set[int] | None:
         """The CPUs of a NUMA node; None where that is not known."""
 
     @abstractmethod

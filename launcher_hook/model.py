@@ -1,6 +1,6 @@
 """Frozen values that the layers hand to each other. No I/O, no XML, no decisions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -107,7 +107,7 @@ class HostFacts:
     functions: Mapping[PciAddress, HostFunction] = field(default_factory=dict)
     mediated_devices: Mapping[str, bool] = field(default_factory=dict)
     mediated_parents: Mapping[str, PciAddress] = field(default_factory=dict)
-    node_cpus: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    node_cpus: Mapping[int, Set[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,9 +343,9 @@ class GuestNuma:
         pins: The host CPUs that a vCPU is pinned to.
     """
 
-    cells: Mapping[int, frozenset[int]] = field(default_factory=dict)
-    memory_nodes: Mapping[int, frozenset[int]] = field(default_factory=dict)
-    pins: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    cells: Mapping[int, Set[int]] = field(default_factory=dict)
+    memory_nodes: Mapping[int, Set[int]] = field(default_factory=dict)
+    pins: Mapping[int, Set[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

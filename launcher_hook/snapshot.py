@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher_hook.bars import is_bar_size
-from launcher_hook.cpuset import parse_cpuset, print_cpuset
+from launcher_hook.cpuset import CpuSet, parse_cpuset, print_cpuset
 from launcher_hook.devnodes import DeviceNodes, NodeList, NodeTree
 from launcher_hook.errors import HostError, InputError, shorten
 from launcher_hook.files import read_file
@@ -50,7 +50,7 @@ class HostSnapshot(Host):
     mediated: Mapping[str, MediatedDevice] | None = None
     answering: Mapping[PciAddress, bool] = field(default_factory=dict)
     nodes: NodeList = field(default_factory=NodeList)
-    cpus: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    cpus: Mapping[int, CpuSet] = field(default_factory=dict)
     bars: Mapping[PciAddress, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -90,7 +90,7 @@ class HostSnapshot(Host):
         """Look a mediated device up."""
         return None if self.mediated is None else self.mediated.get(uuid.lower())
 
-    def node_cpus(self, node: int) -> frozenset[int] | None:
+    def node_cpus(self, node: int) -> CpuSet | None:
         """The CPUs of a NUMA node; None where that is not known."""
         return self.cpus.get(node)
 
@@ -238,7 +238,7 @@ def parse_snapshot(data: bytes, where: str) -> HostSnapshot:
     )
 
 
-def _node_cpus(entry: Any, where: str) -> dict[int, frozenset[int]]:
+def _node_cpus(entry: Any, where: str) -> dict[int, CpuSet]:
     """Read ``{"0": "0-15,32-47"}``, which a snapshot of an earlier version has not."""
     try:
         return {int(node): parse_cpuset(cpus) for node, cpus in entry.items()}

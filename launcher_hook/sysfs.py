@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher_hook.bars import parse_bars
-from launcher_hook.cpuset import parse_cpuset
+from launcher_hook.cpuset import CpuSet, parse_cpuset
 from launcher_hook.errors import HostError
 from launcher_hook.host import Host
 from launcher_hook.mdev import is_mdev_uuid, parse_mdev_uuid
@@ -188,7 +188,7 @@ class HostTree(Host):
             parent=above[-1] if above else None,
         )
 
-    def node_cpus(self, node: int) -> frozenset[int] | None:
+    def node_cpus(self, node: int) -> CpuSet | None:
         """The CPUs of a NUMA node; None where that is not known."""
         data = _read_file(self._path(f"devices/system/node/node{node}/cpulist"), _CPULIST_BYTES)
         if not data:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from launcher_hook.cpuset import parse_cpuset
 from launcher_hook.model import GuestNuma
 from launcher_hook.numa import find_cell
 
@@ -58,3 +59,12 @@ def test_a_node_that_the_guest_has_no_part_of_has_no_cell(guest: GuestNuma) -> N
 
 def test_a_node_whose_cpus_are_not_known_has_no_cell() -> None:
     assert find_cell(1, numa(pins={0: {17}}), {}) is None
+
+
+def test_vcpus_pinned_to_every_cpu_do_not_add_up() -> None:
+    """3,000 vCPUs on any of 65,536 CPUs: the last of them that is in a cell decides."""
+    every = parse_cpuset("0-65535")
+    many = GuestNuma(CELLS, pins=dict.fromkeys(range(3000), every))
+    assert find_cell(1, many, {1: every}) is None  # vCPU 2999, of no cell, has them all
+    within = GuestNuma({**CELLS, 9: frozenset({2999})}, pins=many.pins)
+    assert find_cell(1, within, {1: every}) == 9

@@ -28,8 +28,10 @@ thread of the server, which Allocate needs; an older one is ended."""
 WORKERS = MOST_STREAMS + 3
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Stream:
+    """One open ListAndWatch call; two are never equal, or one would be taken off for another."""
+
     ended: bool = False
 
 

@@ -1,6 +1,6 @@
 """The guest's NUMA cells, and which of the host's nodes and CPUs they are bound to."""
 
-from launcher_hook.cpuset import parse_cpuset
+from launcher_hook.cpuset import CpuSet, parse_cpuset
 from launcher_hook.domain.address import parse_number
 from launcher_hook.domain.document import Element
 from launcher_hook.errors import InputError
@@ -13,7 +13,7 @@ def read_numa(root: Element, where: str = "domain XML") -> GuestNuma:
     Raises:
         InputError: A number or a set of numbers cannot be read; libvirt would refuse it too.
     """
-    cells: dict[int, frozenset[int]] = {}
+    cells: dict[int, CpuSet] = {}
     for position, cell in enumerate(root.iterfind("./cpu/numa/cell")):
         number = _number(cell, "id", str(position), where)  # without ids they count from 0
         cells[number] = _members(cell, "cpus", where)
@@ -36,7 +36,7 @@ def _number(element: Element, name: str, default: str, where: str) -> int:
         raise _fault(element, name, error, where) from None
 
 
-def _members(element: Element, name: str, where: str) -> frozenset[int]:
+def _members(element: Element, name: str, where: str) -> CpuSet:
     try:
         return parse_cpuset(element.get(name, ""))
     except ValueError as error:

@@ -16,7 +16,7 @@ from launcher_hook.model import HostSource
 from launcher_hook.pci import PciAddress
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.schema import load_schemas
-from launcher_hook.settings import DeviceOptions, Settings
+from launcher_hook.settings import BY_NODE, DeviceOptions, Settings
 from launcher_hook.snapshot import FORMAT, parse_snapshot
 from launcher_hook.vmi import parse_vmi
 
@@ -70,6 +70,7 @@ def _situations() -> list[Inputs]:
 
 
 SITUATIONS = _situations()
+BY_NUMA = [n for n, inputs in enumerate(SITUATIONS) if inputs.settings.layout in BY_NODE]
 SCHEMAS = load_schemas()
 
 
@@ -150,11 +151,25 @@ def seeds() -> list[bytes]:
     domains = case_files("domain.xml") + case_files("expected.xml")
     if SHARED_DOMAINS.is_dir():
         domains += [path.read_bytes() for path in sorted(SHARED_DOMAINS.glob("*.xml"))]
-    return [
+    by_situation = [
         bytes([(number + n) % len(SITUATIONS)]) + domain
         for number, domain in enumerate(domains)
         for n in (0, 3, 6)
     ]
+    return [*by_situation, *(bytes([n]) + pinned_to_everything(20) for n in BY_NUMA)]
+
+
+def pinned_to_everything(count: int) -> bytes:
+    """A domain with cells, memory and vCPUs of all that a set of CPUs can hold."""
+    every = "0-65535"
+    cells = "".join(f"<cell id='{n}' cpus='{every}' memory='1'/>" for n in range(count))
+    nodes = "".join(f"<memnode cellid='{n}' nodeset='{every}'/>" for n in range(count))
+    pins = "".join(f"<vcpupin vcpu='{n}' cpuset='{every}'/>" for n in range(count))
+    return (
+        "<domain type='kvm'><name>a</name><memory>1</memory><vcpu>1</vcpu>"
+        f"<cpu><numa>{cells}</numa></cpu><numatune>{nodes}</numatune><cputune>{pins}</cputune>"
+        "<os><type arch='x86_64' machine='q35'>hvm</type></os><devices/></domain>"
+    ).encode()
 
 
 WORDS = [
@@ -173,6 +188,9 @@ WORDS = [
             "<interface type='hostdev'><source><address type='pci' bus='0xaf'/></source>",
             "<alias name='ua-gpu-gpu0'/>",
             "<alias name='a.b'/>",
+            "<cputune><vcpupin vcpu='0' cpuset='0-65535'/></cputune>",
+            "<memnode cellid='0' nodeset='0-65535,^1'/>",
+            "<cell id='0' cpus='0-65535'/>",
             "<source>",
             "</source>",
             "<rom/>",
@@ -227,7 +245,7 @@ VALUES = (
     "", "0", "1", "24", "25", "254", "255", "-1", "0x00", "0x10", "0x18", "0x1f", "0000:86:00.0",
     "pci", "mdev", "usb", "virtio", "subsystem", "on", "off", "q35", "pc", "x86_64", "pcie-root",
     "pcie-root-port", "pcie-expander-bus", "pcie-switch-upstream-port",
-    "pcie-switch-downstream-port", "pcie-to-pci-bridge",
+    "pcie-switch-downstream-port", "pcie-to-pci-bridge", "0-65535", "0-65535,^1,3-7,^8-65000",
 )  # fmt: skip
 """Of attributes: what decides something."""
 

@@ -9,6 +9,8 @@ from lxml import etree
 TEXTS = ("x", "0", "3", "\n  ")
 _MOST_COPIED = 60
 """Elements at once; they would soon be thousands."""
+_MANY = 300
+"""Copies of one leaf: what is read for each must not add up."""
 
 
 def change_elements(document: bytes, random: Random, values: Sequence[str]) -> bytes:
@@ -32,7 +34,7 @@ def _change(root: etree._Element, random: Random, values: Sequence[str]) -> None
     elements = [element for element in root.iter() if isinstance(element.tag, str)]
     one, other = random.choice(elements), random.choice(elements)
     parent = one.getparent()
-    match random.randrange(7):
+    match random.randrange(8):
         case 0 if parent is not None and len(list(one.iter())) <= _MOST_COPIED:
             parent.insert(random.randrange(len(parent) + 1), deepcopy(one))
         case 1 if len(list(one.iter())) <= _MOST_COPIED:
@@ -48,5 +50,8 @@ def _change(root: etree._Element, random: Random, values: Sequence[str]) -> None
             one.set(name, other.get(name))
         case 6:
             one.tag = other.tag
+        case 7 if parent is not None and not len(one):
+            for _ in range(random.choice((2, 30, _MANY))):
+                parent.append(deepcopy(one))
         case _:
             one.text = random.choice(TEXTS)

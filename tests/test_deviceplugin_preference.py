@@ -1,5 +1,6 @@
 """GetPreferredAllocation: close to each other, whole slots, lowest addresses; always the same."""
 
+import sys
 from itertools import permutations
 
 import pytest
@@ -128,3 +129,36 @@ def test_the_answer_holds_what_it_must_and_is_of_the_size_and_of_no_order(
 def test_every_order_of_the_same_ids_gives_the_same_answer() -> None:
     ids = list(OFFERED)[1:6]
     assert len({prefer(order, [], 3, OFFERED) for order in permutations(ids)}) == 1
+
+
+def test_a_function_on_a_root_bus_is_no_nearer_than_its_neighbours() -> None:
+    """A slot is kept whole before a device is taken that has the root complex alone in common."""
+    node = [device("01:00.0", 0, "00:01.0"), device("01:00.1", 0, "00:01.0"), device("00:03.0", 0)]
+    offered = {d.id: d for d in node}
+    assert short(prefer(offered, ["0000:01:00.1"], 2, offered)) == "01 01:00.1"
+
+
+def made_for(count: int) -> int:
+    """How many calls Python makes to choose half of so many devices, each behind its own port."""
+    devices = [
+        device(f"{1 + n // 32:02x}:{n % 32:02x}.0", n % 2, f"{n % 2 * 80:02}:{n % 32:02x}.0")
+        for n in range(count)
+    ]
+    offered = {d.id: d for d in devices}
+    calls = 0
+
+    def count_call(frame: object, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count_call)
+    try:
+        chosen = prefer(offered, [], count // 2, offered)
+    finally:
+        sys.setprofile(None)
+    assert len(chosen) == count // 2
+    return calls
+
+
+def test_the_work_grows_with_the_number_of_devices_and_not_with_its_square() -> None:
+    assert made_for(4096) < 6 * made_for(1024)

@@ -4,7 +4,8 @@ Closest first: under one PCIe switch or root port, under one root complex, on on
 there whole host slots, and the lowest addresses.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from launcher_hook.deviceplugin.devices import Device
 from launcher_hook.model import HostFunction, source_order
@@ -68,23 +69,26 @@ class _Choice:
 
     def closest(self, free: list[str], chosen: Sequence[str], need: int) -> list[str]:
         """Take from the smallest neighbourhood that has enough and holds all that is chosen."""
+        in_slot = Counter(self._slots[i] for i in free)
         for level in _LEVELS:
+            ways = {self._ways[i][:level] for i in chosen}
             clusters = [
                 ids
                 for way, ids in self._split(free, level).items()
-                if len(way) == level
-                and len(ids) >= need
-                and all(self._ways[i][:level] == way for i in chosen)
+                if len(way) == level and len(ids) >= need and ways <= {way}
             ]
             if clusters:
                 taken = (self._take(ids, chosen, need, level) for ids in clusters)
-                return min(taken, key=lambda ids: self._cost(ids, free))
+                return min(taken, key=lambda ids: self._cost(ids, in_slot))
         return self._take(free, chosen, need, 0)
 
-    def _cost(self, taken: list[str], free: list[str]) -> tuple[int, list[tuple[object, ...]]]:
-        slots = {self._slots[i] for i in taken}
-        left = {self._slots[i] for i in set(free).difference(taken)}
-        return (len(slots & left), [self._order[i] for i in taken])
+    def _cost(
+        self, taken: list[str], in_slot: Mapping[object, int]
+    ) -> tuple[int, list[tuple[object, ...]]]:
+        """How many slots are broken, and the order; less is better."""
+        slots = Counter(self._slots[i] for i in taken)
+        broken = sum(count < in_slot[slot] for slot, count in slots.items())
+        return (broken, [self._order[i] for i in taken])
 
     def _split(self, ids: Iterable[str], level: int) -> dict[_Way, list[str]]:
         parts: dict[_Way, list[str]] = {}
@@ -97,21 +101,38 @@ class _Choice:
         parts = self._split(ids, level + 1)
         if all(len(way) <= level for way in parts):
             return self._take_slots(ids, chosen, need)
+        near = self._split(chosen, level + 1)
         taken: list[str] = []
-        while len(taken) < need and parts:
-            left = need - len(taken)
-            known = [*chosen, *taken]
-            way = min(parts, key=lambda w: self._distance(w, parts[w], known, left))
-            part = parts.pop(way)
-            taken += self._take(part, known, min(left, len(part)), level + 1)
+        for way, count in self._by_distance(parts, near, need):
+            taken += self._take(parts[way], near.get(way, ()), count, level + 1)
         return self.in_order(taken)
 
+    def _by_distance(
+        self, parts: Mapping[_Way, list[str]], near: Mapping[_Way, list[str]], need: int
+    ) -> Iterator[tuple[_Way, int]]:
+        """Choose parts until they have enough, and how many to take of each.
+
+        First those with the most chosen devices; then one with just as many as are still needed,
+        else a larger one, else the largest. Parts with the same numbers differ by their order only.
+        """
+        alike: dict[tuple[bool, int, int], list[_Way]] = {}
+        for way in sorted(parts, key=lambda way: self._order[parts[way][0]], reverse=True):
+            kind = (way == _UNKNOWN, -len(near.get(way, ())), len(parts[way]))
+            alike.setdefault(kind, []).append(way)
+        while need and alike:
+            kind = min(alike, key=lambda kind: self._distance(kind, need, parts[alike[kind][-1]]))
+            way = alike[kind].pop()
+            if not alike[kind]:
+                del alike[kind]
+            count = min(need, len(parts[way]))
+            need -= count
+            yield way, count
+
     def _distance(
-        self, way: _Way, ids: list[str], known: Iterable[str], need: int
+        self, kind: tuple[bool, int, int], need: int, ids: list[str]
     ) -> tuple[object, ...]:
-        near = sum(self._ways[i][: len(way)] == way for i in known)
-        unknown = way == _UNKNOWN
-        return (unknown, -near, -min(len(ids), need), len(ids) > need, self._order[ids[0]])
+        unknown, near, size = kind
+        return (unknown, near, -min(size, need), size > need, self._order[ids[0]])
 
     def _take_slots(self, ids: list[str], chosen: Sequence[str], need: int) -> list[str]:
         """Take whole slots, those of chosen devices first, then the lowest; break one at most."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ class DeviceList:
                 self._version += 1
                 self._changed.notify_all()
 
-    def follow(self, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def follow(self, context: grpc.ServicerContext) -> Generator[bytes, None, None]:
         """Give the list now and whenever it changes, until the call or the server ends."""
         stream = _Stream()
         with self._changed:

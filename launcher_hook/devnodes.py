@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from launcher_hook.files import check_absence
+
 # Linux drivers/vfio: group nodes and the container; vfio/devices has a node a function (6.6);
 # drivers/iommu/iommufd makes /dev/iommu.
 DIRECTORIES = ("vfio", "vfio/devices")
@@ -33,12 +35,18 @@ class NodeTree:
         return os.path.exists(f"{self.root}/{path}")  # noqa: PTH110
 
     def all(self) -> frozenset[str]:
-        """Every node and directory that matters to vfio."""
+        """Every node and directory that matters to vfio.
+
+        Raises:
+            HostError: A directory is there and cannot be listed.
+        """
         found = {name for name in _SINGLE if self.exists(name)}
         for directory in DIRECTORIES:
+            path = f"{self.root}/{directory}"
             try:
-                names = os.listdir(f"{self.root}/{directory}")  # noqa: PTH208
-            except OSError:
+                names = os.listdir(path)  # noqa: PTH208
+            except OSError as error:
+                check_absence(error, path)
                 continue
             found.add(directory)
             found.update(f"{directory}/{name}" for name in names)

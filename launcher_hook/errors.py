@@ -54,6 +54,10 @@ class HostError(HookError):
     exit_status = 3
 
 
+class UnreadableError(HostError):
+    """A device of the node fails to answer a read: nothing is known of it, also not its absence."""
+
+
 class PlanError(HookError):
     """The VM's owner must act: the devices do not fit the guest as it is defined."""
 

@@ -1,11 +1,35 @@
 """Files in and out: bounded when read, whole or not at all when written."""
 
 import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
 
-from launcher_hook.errors import InputError
+from launcher_hook.errors import HostError, InputError, UnreadableError
+
+_EXHAUSTED = {
+    errno.EMFILE: "see what holds so many files open in this process",
+    errno.ENFILE: "see what holds so many files open on the node",
+    errno.ENOMEM: "see what takes the node's or the container's memory",
+}
+
+
+def check_absence(error: OSError, where: str) -> None:
+    """Let pass that something is not there or is not for us; anything else says nothing of it.
+
+    Raises:
+        HostError: The process or the node is out of descriptors or memory.
+        UnreadableError: The device itself failed to answer (EIO).
+    """
+    if error.errno in _EXHAUSTED:
+        raise HostError(
+            where, f"cannot be read: {error.strerror}", _EXHAUSTED[error.errno]
+        ) from error
+    if error.errno == errno.EIO:
+        raise UnreadableError(
+            where, f"cannot be read: {error.strerror}", "see the kernel's log; reset or replace it"
+        ) from error
 
 
 def read_file(name: str, most_bytes: int) -> bytes:

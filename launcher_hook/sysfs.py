@@ -1,6 +1,8 @@
 """Facts about PCI functions below a given root: the node's ``/sys``, or a copy of a part of it.
 
-What cannot be read, or is no value that Linux writes, is None: not known, never guessed. Nothing
+What is not there, or is no value that Linux writes, is None: not known, never guessed. A read that
+fails for want of a descriptor or of memory, or by the device, is an error: taken for "not there" it
+would be a false fact. Nothing
 is kept between two calls, and only what is asked for is read: the hook server asks for a handful
 of functions in every call, on nodes that may have thousands.
 
@@ -12,6 +14,7 @@ sysfs-devices-vfio-dev; the formats of the attributes: drivers/pci/pci-sysfs.c.
 # each.
 # ruff: noqa: PTH112, PTH115, PTH208
 
+import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -21,11 +24,14 @@ from pathlib import Path
 
 from launcher_hook.bars import parse_bars
 from launcher_hook.cpuset import CpuSet, parse_cpuset
-from launcher_hook.errors import HostError
+from launcher_hook.errors import HostError, UnreadableError
+from launcher_hook.files import check_absence
 from launcher_hook.host import Host
 from launcher_hook.mdev import is_mdev_uuid, parse_mdev_uuid
 from launcher_hook.model import HostFunction, MediatedDevice
 from launcher_hook.pci import PciAddress
+
+log = logging.getLogger("launcher-hook")
 
 _DEVICES = "bus/pci/devices"
 _MDEVS = "bus/mdev/devices"
@@ -91,6 +97,8 @@ class HostTree(Host):
     def functions(self, vendors: Collection[int] | None = None) -> tuple[HostFunction, ...]:
         """Every function, in order; of others than ``vendors`` little more than the vendor is read.
 
+        A function that fails to answer is there, with no fact about it.
+
         Raises:
             HostError: The tree is there but cannot be listed.
         """
@@ -100,13 +108,18 @@ class HostTree(Host):
         read: list[HostFunction | None] = []
         others = set()  # names: a value each for functions that nobody wants costs as much again
         for name in self._list_devices():
-            vendor = _parse_hex(_read_file(f"{devices}/{name}/vendor", _ATTRIBUTE_BYTES), digits=4)
-            if vendors is not None and vendor is not None and vendor not in vendors:
-                others.add(name)
-                continue
             address = _parse_name(name)
-            if address is not None:
-                read.append(_read_function(devices, address, vendor))
+            if address is None:
+                continue
+            try:
+                vendor = _read_vendor(f"{devices}/{name}/vendor")
+                if vendors is not None and vendor is not None and vendor not in vendors:
+                    others.add(name)
+                else:
+                    read.append(_read_function(devices, address, vendor))
+            except UnreadableError as error:
+                log.warning("%s", error)
+                read.append(HostFunction(address))
         groups = {function.iommu_group for function in read if function is not None}
         for address in self._members(others, {group for group in groups if group is not None}):
             read.append(_read_function(devices, address))
@@ -128,9 +141,11 @@ class HostTree(Host):
         group_of: dict[PciAddress, int] = {}
         unlisted = set()
         for group in groups:
+            path = self._path(f"kernel/iommu_groups/{group}/devices")
             try:
-                names = os.listdir(self._path(f"kernel/iommu_groups/{group}/devices"))
-            except OSError:
+                names = os.listdir(path)
+            except OSError as error:
+                check_absence(error, path)
                 unlisted.add(group)
             else:
                 group_of |= dict.fromkeys(_parse_addresses(names), group)
@@ -208,7 +223,8 @@ class HostTree(Host):
             return None
         try:
             names = os.listdir(self._path(_MDEVS))
-        except OSError:
+        except OSError as error:
+            check_absence(error, self._path(_MDEVS))
             return None
         return tuple(sorted(name for name in names if is_mdev_uuid(name)))
 
@@ -245,7 +261,8 @@ def _read_function(
     bridges = _read_above(path, name)
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
+    except OSError as error:
+        check_absence(error, path)
         return HostFunction(address, bridges=bridges) if _exists(path) is not False else None
     try:
         function = HostFunction(
@@ -260,6 +277,8 @@ def _read_function(
             physical_function=_parse_address(_read_link(directory, "physfn")),
             bridges=bridges,
         )
+    except HostError as error:
+        raise type(error)(f"{path}: {error.where}", error.what, error.fix) from error
     finally:
         os.close(directory)
     # A function that is being removed loses its attributes first: "no driver" would be false.
@@ -293,7 +312,8 @@ def _exists(path: str) -> bool | None:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:
+    except OSError as error:
+        check_absence(error, path)
         return None
     return True
 
@@ -303,11 +323,13 @@ def _read_file(name: str, most_bytes: int, directory: int | None = None) -> byte
     try:
         # Not blocking: a copy of a tree may have anything at this name.
         file = os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=directory)
-    except OSError:
+    except OSError as error:
+        check_absence(error, name)
         return b""
     try:
         return os.read(file, most_bytes)
-    except OSError:
+    except OSError as error:
+        check_absence(error, name)
         return b""
     finally:
         os.close(file)
@@ -330,6 +352,10 @@ def _parse_hex(data: bytes, digits: int) -> int | None:
     return int(text, 16)
 
 
+def _read_vendor(path: str) -> int | None:
+    return _parse_hex(_read_file(path, _ATTRIBUTE_BYTES), digits=4)
+
+
 def _read_number(text: str, pattern: re.Pattern[str]) -> int | None:
     return int(text) if pattern.fullmatch(text) else None
 
@@ -342,14 +368,16 @@ def _read_link(directory: int, name: str) -> str:
     """The last name in a link's target, which need not exist; "" where there is no link."""
     try:
         return _last(os.readlink(name, dir_fd=directory))
-    except OSError:
+    except OSError as error:
+        check_absence(error, name)
         return ""
 
 
 def _read_last(path: str) -> str:
     try:
         return _last(os.readlink(path))
-    except OSError:
+    except OSError as error:
+        check_absence(error, path)
         return ""
 
 
@@ -358,7 +386,8 @@ def _read_driver(directory: int) -> str | None:
         name = _last(os.readlink("driver", dir_fd=directory))
     except FileNotFoundError:
         return ""
-    except OSError:
+    except OSError as error:
+        check_absence(error, "driver")
         return None
     return name if _DRIVER.fullmatch(name) else None
 
@@ -366,11 +395,13 @@ def _read_driver(directory: int) -> str | None:
 def _read_vfio_device(directory: int) -> str | None:
     try:
         file = os.open("vfio-dev", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
-    except OSError:
+    except OSError as error:
+        check_absence(error, "vfio-dev")
         return None
     try:
         names = os.listdir(file)
-    except OSError:
+    except OSError as error:
+        check_absence(error, "vfio-dev")
         return None
     finally:
         os.close(file)
@@ -381,7 +412,8 @@ def _read_above(path: str, name: str) -> tuple[PciAddress, ...]:
     """The functions in whose directories a link's target stands, if it is called ``name``."""
     try:
         above, _, last = os.readlink(path).rstrip("/").rpartition("/")
-    except OSError:
+    except OSError as error:
+        check_absence(error, path)
         return ()
     return _parse_bridges(above) if last == name else ()
 

@@ -1,9 +1,11 @@
 """Bad nodes, bad directories, bad options: a message each, and the rest goes on."""
 
 import os
+import resource
 import signal
 import subprocess
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import grpc
@@ -75,6 +77,53 @@ def test_a_damaged_device_hides_no_other(node: Node, damage: object, message: st
         wait_for_health(plugin, healthy(*GPUS[1:]))
         plugin.wait_for_log(message)
         assert plugin.kubelet.allocate(RESOURCE, GPUS[1:])
+
+
+# Reading it at offset 0 is the one way to EIO that a plain file system has.
+EIO_FILE = "/proc/self/mem"
+
+
+def fail_to_answer(node: Node, bdf: str, attribute: str) -> None:
+    path = device_directory(node.sysfs, bdf) / attribute
+    path.unlink(missing_ok=True)
+    path.symlink_to(EIO_FILE)
+
+
+@pytest.mark.parametrize("attribute", ["vendor", "class", "config"])
+def test_a_device_that_fails_to_answer_stays_in_the_list_unhealthy(
+    node: Node, attribute: str
+) -> None:
+    write_attribute(node.sysfs, GPUS[0], "config", bytes(64))
+    original = (device_directory(node.sysfs, GPUS[0]) / attribute).read_bytes()
+    with node.plugin("--rescan", "100ms") as plugin:
+        plugin.kubelet.wait_for_resource(RESOURCE, 4)
+        fail_to_answer(node, GPUS[0], attribute)
+        wait_for_health(plugin, healthy(*GPUS) | {GPUS[0]: "Unhealthy"})
+        plugin.wait_for_log("cannot be read")
+        with pytest.raises(grpc.RpcError) as caught:
+            plugin.kubelet.allocate(RESOURCE, [GPUS[0]])
+        assert "cannot be read" in caught.value.details()
+        (device_directory(node.sysfs, GPUS[0]) / attribute).unlink()
+        write_attribute(node.sysfs, GPUS[0], attribute, original)
+        wait_for_health(plugin, healthy(*GPUS))
+
+
+def test_without_descriptors_the_list_stays_as_it_was(node: Node) -> None:
+    """What cannot be opened for want of a descriptor is no fact about the node."""
+    with node.plugin("--rescan", "50ms", "--metrics", "127.0.0.1:0") as plugin:
+        plugin.kubelet.wait_for_resource(RESOURCE, 4)
+        plugin.settle()
+        limits = resource.prlimit(plugin.pid, resource.RLIMIT_NOFILE)
+        lists = plugin.kubelet.endpoints[RESOURCE].lists
+        used = {int(fd.name) for fd in Path(f"/proc/{plugin.pid}/fd").iterdir()}
+        lowest_free = next(fd for fd in count() if fd not in used)
+        resource.prlimit(plugin.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        plugin.wait_for_log("Too many open files")
+        resource.prlimit(plugin.pid, resource.RLIMIT_NOFILE, limits)
+        assert RESOURCE in plugin.kubelet.endpoints, plugin.log.read_text()
+        assert plugin.kubelet.allocate(RESOURCE, GPUS)
+        assert plugin.kubelet.endpoints[RESOURCE].lists == lists
+        assert plugin.kubelet.endpoints[RESOURCE].health() == healthy(*GPUS)
 
 
 def test_a_node_without_numa_has_no_topology(tmp_path: Path) -> None:

@@ -3,17 +3,22 @@
 import re
 import socket
 import struct
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
 import pytest
 from kubelet import Plugin
 from pluginnode import GPUS, RESOURCE, seeds_node
+from processmemory import peak_bytes
 
 from launcher_hook.deviceplugin.endpoint import parse_address
+from launcher_hook.deviceplugin.httpserver import MAX_REQUEST_BYTES
+from launcher_hook.sizes import MIB
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +98,58 @@ def test_a_client_that_asks_nothing_is_hung_up_on(plugin: Plugin) -> None:
     with socket.create_connection(("127.0.0.1", port_of(plugin)), timeout=60) as client:
         client.sendall(b"GET /metr")
         assert client.recv(1) == b""
+
+
+def test_a_client_that_drips_is_hung_up_on(plugin: Plugin) -> None:
+    """A byte now and then renews no time: there is one clock for the whole request."""
+    with socket.create_connection(("127.0.0.1", port_of(plugin)), timeout=0.05) as client:
+        sent = 0
+        while is_open(client):
+            sent += 1
+    assert 0 < sent < MAX_REQUEST_BYTES
+
+
+def is_open(client: socket.socket) -> bool:
+    """Send a byte, and see for a moment whether the server has hung up."""
+    try:
+        client.sendall(b"G")
+        return client.recv(1) != b""
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def test_headers_without_end_are_not_kept_in_memory(plugin: Plugin) -> None:
+    header = b"X: " + b"a" * 65_000 + b"\r\n"
+
+    def send() -> None:
+        address = ("127.0.0.1", port_of(plugin))
+        with suppress(OSError), socket.create_connection(address, timeout=60) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n")
+            for _ in range(98):
+                client.sendall(header)
+            client.recv(1)
+
+    before = peak_bytes(plugin.pid)
+    clients = [threading.Thread(target=send) for _ in range(20)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert peak_bytes(plugin.pid) < before + 4 * MIB
+    assert get(plugin, "/healthz") == "ok\n"
+
+
+def test_a_probe_gets_through_a_crowd(plugin: Plugin) -> None:
+    """Who holds connections open without asking has a thread each; the oldest is hung up on."""
+    with ExitStack() as stack:
+        for _ in range(100):
+            client = socket.create_connection(("127.0.0.1", port_of(plugin)), timeout=60)
+            stack.enter_context(client)
+        assert get(plugin, "/healthz") == "ok\n"
+        assert plugin.threads() < 40
+        assert plugin.descriptors() < 60
 
 
 def test_a_client_that_goes_away_leaves_no_traceback_in_the_log(plugin: Plugin) -> None:

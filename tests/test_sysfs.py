@@ -26,7 +26,7 @@ from hosttree import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher_hook.errors import HostError
+from launcher_hook.errors import HostError, UnreadableError
 from launcher_hook.model import HostFacts, HostFunction
 from launcher_hook.pci import PciAddress
 from launcher_hook.sysfs import HostTree
@@ -389,3 +389,14 @@ def test_whatever_an_attribute_holds_is_a_value_in_range_or_not_known(
         (function.numa_node, 99_999),
     ):
         assert value is None or 0 <= value <= highest
+
+
+@pytest.mark.parametrize("attribute", ["vendor", "device", "class", "numa_node"])
+def test_a_function_that_fails_to_answer_is_an_error_and_no_fact(
+    root: Path, gpu_directory: Path, attribute: str
+) -> None:
+    """Not known would let a hook go on where "bound to nvidia" refuses."""
+    (gpu_directory / attribute).unlink()
+    (gpu_directory / attribute).symlink_to("/proc/self/mem")  # EIO at offset 0
+    with pytest.raises(UnreadableError, match=rf"81:00.0: {attribute}: cannot be read: Input/out"):
+        HostTree(root).function(GPU)

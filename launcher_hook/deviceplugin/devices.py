@@ -86,6 +86,8 @@ _NOT_BY_DEFAULT = (
     "not NVIDIA's display class, which is the default; --vendor, --class or --config say otherwise"
 )
 
+_UNREADABLE = "it cannot be read now: see this plugin's log and the kernel's; reset or replace it"
+
 _AnySelector = TypeVar("_AnySelector", PciSelector, MdevSelector)
 
 
@@ -107,9 +109,9 @@ def select_devices(
         mediated: Mediated devices with their parent function.
         selection: What to offer.
         name_of: Looks names up in pci.ids.
-        previous: What was offered before: a function of it that is bound to no driver now stays,
-            and is unhealthy; and one stands for its IOMMU group as long as it can be offered,
-            since a VM may have it.
+        previous: What was offered before: a function of it that is bound to no driver now, or
+            that cannot be read, stays and is unhealthy; and one stands for its IOMMU group as long
+            as it can be offered, since a VM may have it.
     """
     return _Selecting(functions, selection, name_of, previous or Inventory()).run(mediated)
 
@@ -126,7 +128,7 @@ class _Selecting:
         self._selection = selection
         self._name_of = name_of
         self._unselected = _NOT_BY_DEFAULT if selection.is_default else _UNSELECTED
-        self._before = {d.source: d.resource for d in previous.devices()}
+        self._before = {d.source: d for d in previous.devices()}
         self._names: dict[tuple[int | None, int | None], str] = {}
         self._groups: dict[int, Device] = {}
         self._members: dict[int, list[PciAddress]] = {}
@@ -142,6 +144,10 @@ class _Selecting:
         if self._before:  # those first that stand for their group already
             functions = sorted(functions, key=lambda function: function.address not in self._before)
         for function in functions:
+            before = self._before.get(function.address)
+            if before is not None and _is_unreadable(function):
+                self._offer(replace(before, trouble=_UNREADABLE), ())
+                continue
             matching = [s for s in self._selection.pci if s.matches(function)]
             try:
                 device = self._function_device(function, matching)
@@ -284,7 +290,8 @@ def _first(matching: Sequence[_AnySelector], unmatched: str) -> _AnySelector:
 
 def _is_unreadable(function: HostFunction | None) -> bool:
     """Whether somebody may miss a function only because the node does not say what it is."""
-    return function is not None and None in (function.vendor_id, function.class_code)
+    facts = () if function is None else (function.vendor_id, function.class_code, function.driver)
+    return None in facts
 
 
 def _check_function(function: HostFunction, selector: PciSelector, was_offered: bool) -> None:

@@ -1,14 +1,9 @@
 """``/metrics`` for Prometheus and ``/healthz`` for kubelet's probes. Loaded with --metrics only."""
 
-import logging
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterable
-from errno import EADDRNOTAVAIL, EAFNOSUPPORT
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
-from socket import AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -19,10 +14,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from launcher_hook.deviceplugin.httpserver import BoundedHandler, listen
 from launcher_hook.deviceplugin.metrics import SECONDS, Tally
 from launcher_hook.errors import InputError
-
-log = logging.getLogger("launcher-hook")
 
 _ADDRESS = re.compile(
     r"(\[(?P<v6>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})"
@@ -44,39 +38,26 @@ class MetricsEndpoint:
         registry = CollectorRegistry()
         registry.register(_TallyCollector(tally))
 
-        class Handler(BaseHTTPRequestHandler):
-            timeout = _CLIENT_S
-
-            def do_GET(self) -> None:
+        class Handler(BoundedHandler):
+            def do_GET(self) -> None:  # noqa: N802 - the base class calls it so
                 path = self.path.partition("?")[0]
                 if path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+                    self.answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
                 elif path == "/healthz":
                     alive = is_alive()
-                    self._answer(*((200, "text/plain", b"ok\n") if alive else _STUCK))
+                    self.answer(*((200, "text/plain", b"ok\n") if alive else _STUCK))
                 else:
-                    self._answer(404, "text/plain", b"there are /metrics and /healthz\n")
-
-            def _answer(self, status: int, content_type: str, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Keep probes out of the log."""
+                    self.answer(404, "text/plain", b"there are /metrics and /healthz\n")
 
         host, port = parse_address(address)
         try:
-            self._server = _listen(host, port, Handler)
+            self._server = listen(host, port, Handler)
         except OSError as error:
             raise InputError(
                 f"--metrics {address}",
                 f"it cannot be listened on: {error.strerror}",
                 "give a free HOST:PORT",
             ) from None
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics")
         self._thread.start()
 
@@ -90,38 +71,6 @@ class MetricsEndpoint:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """Log what the base class prints; a client that goes away is no event."""
-        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
-        log.log(level, "metrics for %s failed", client_address, exc_info=True)
-
-
-class _Server6(_Server):
-    address_family = AF_INET6
-
-    def server_bind(self) -> None:
-        """``::`` is every address, of IPv4 too, whatever net.ipv6.bindv6only says."""
-        self.socket.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
-        super().server_bind()
-
-
-def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
-    """Listen; without a host on ``::``, or on 0.0.0.0 where the node has no IPv6."""
-    if host:
-        return (_Server6 if ":" in host else _Server)((host, port), handler)
-    try:
-        return _Server6(("::", port), handler)
-    except OSError as error:
-        if error.errno not in (EAFNOSUPPORT, EADDRNOTAVAIL):
-            raise
-        return _Server(("", port), handler)
-
-
-_CLIENT_S = 5
-"""For a client to ask and to read: one that does neither would keep its thread and descriptor."""
 
 
 _STUCK = (503, "text/plain", b"the plugin has not looked at the node for too long\n")

@@ -10,6 +10,7 @@ from launcher_hook.deviceplugin.devices import Device, Inventory, NameOf, select
 from launcher_hook.deviceplugin.health import HasNode, find_trouble
 from launcher_hook.deviceplugin.selection import Selection
 from launcher_hook.devnodes import DeviceNodes, find_among
+from launcher_hook.errors import UnreadableError
 from launcher_hook.host import Host
 from launcher_hook.model import HostFunction, MediatedDevice
 from launcher_hook.pci import PciAddress
@@ -83,9 +84,14 @@ class Node:
     def _with_health(
         self, device: Device, functions: dict[PciAddress, HostFunction], has_node: HasNode
     ) -> Device:
+        if device.trouble is not None:
+            return device
         answers = None
         if isinstance(device.source, PciAddress):
-            answers = self.host.answers(device.source)
+            try:
+                answers = self.host.answers(device.source)
+            except UnreadableError as error:
+                return replace(device, trouble=f"{error.what}; {error.fix}")
         members = [functions[address] for address in device.members]
         trouble = find_trouble(device, device.function, members, has_node, answers)
         return device if trouble is None else replace(device, trouble=trouble)

@@ -221,6 +221,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
                 schema_version=arguments.schema_version,
                 device=arguments.device,
                 dra_metadata=arguments.dra_metadata,
+                resource_claims=arguments.resource_claims,
+                resource_slices=arguments.resource_slices,
             )
         )
     )

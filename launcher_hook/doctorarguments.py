@@ -25,6 +25,9 @@ examples:
   kubectl get pod virt-launcher-VM-abcde -o yaml > pod.yaml
   launcher-hook doctor --kubevirt-cr kv.yaml --pod pod.yaml --vmi vm.yaml
   launcher-hook doctor --vmi vmi.yaml --domain vm.xml --env-file pod.env
+  kubectl get resourceclaims,resourceslices -o yaml > dra.yaml
+  launcher-hook doctor --kubevirt-cr kv.yaml --vmi vmi.yaml --pod pod.yaml \\
+      --resource-claims dra.yaml --resource-slices dra.yaml
 
 Exit status: 0 no error was found; 1 one was found; 2 a file cannot be read."""
 
@@ -77,6 +80,16 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     machine.add_argument("--vmi", metavar="FILE", help="kubectl get vmi NAME -o yaml, or of its vm")
     machine.add_argument(
         "--pod", metavar="FILE", help="its launcher's: kubectl get pod virt-launcher-... -o yaml"
+    )
+    machine.add_argument(
+        "--resource-claims",
+        metavar="FILE",
+        help="its resource claims: kubectl get resourceclaims -o yaml",
+    )
+    machine.add_argument(
+        "--resource-slices",
+        metavar="FILE",
+        help="what DRA drivers offer: kubectl get resourceslices -o yaml",
     )
     machine.add_argument(
         "--domain", metavar="FILE", help="its domain XML; what `render` would refuse is found"

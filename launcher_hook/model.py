@@ -136,7 +136,7 @@ class DeviceRequest:
         kind: ``gpu`` or ``hostdevice``, as in the launcher's alias.
         resource: Extended resource, e.g. ``nvidia.com/GH100``; None for a resource claim's device.
         path: Where the entry stands in the VMI, for messages.
-        claim: None for an entry with a resource.
+        claim: An entry with a resource should have none: KubeVirt does not use it.
         display: ``virtualGPUOptions.display.enabled``; None where the VMI does not say.
         ramfb: ``virtualGPUOptions.display.ramFB.enabled``; None where the VMI does not say.
     """
@@ -181,12 +181,14 @@ class EntryDevice:
         origin: Who tells it, for messages.
         is_demand: Whether the user asks for this very device, so that nothing may contradict it.
         fault: Why there is no source; it is raised where the device is needed.
+        versions: Those of a metadata file.
     """
 
     source: HostSource | None
     origin: str
     is_demand: bool = False
     fault: InputError | None = None
+    versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,7 +298,9 @@ def _request(
         raise InputError(
             where, f"its deviceName is {shorten(resource)}", "write a resource, vendor/NAME"
         )
-    claim = _claim(entry, name, where) if resource is None else None
+    claim = None
+    if resource is None or isinstance(entry.get("claimName"), str):
+        claim = _claim(entry, name, where)
     vgpu = _mapping(entry, "virtualGPUOptions", where)
     request = DeviceRequest(
         kind=kind,

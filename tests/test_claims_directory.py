@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from metadata import MDEV, PCI, both, device, write
+from metadata import MDEV, NEWEST, OLDER, PCI, both, device, write
 
 from launcher_hook.claims.directory import DIRECTORY, MAX_FILES, read_directory
 from launcher_hook.claims.metadata import MAX_METADATA_BYTES
@@ -40,7 +40,8 @@ def test_a_claim_is_found_by_its_own_name_and_that_of_a_template_by_the_pods(
 ) -> None:
     file = write(tmp_path, "resourceclaims/shared/gpu", gpus())
     write(tmp_path, "resourceclaimtemplates/c/gpu", gpus(source=UUID))
-    assert read(tmp_path, entry("c"), c=CLAIM) == {"gpus[0]": EntryDevice(A, str(file))}
+    told = EntryDevice(A, str(file), versions=(NEWEST, OLDER))
+    assert read(tmp_path, entry("c"), c=CLAIM) == {"gpus[0]": told}
     assert source(tmp_path, entry("c"), c=TEMPLATE) == UUID
 
 

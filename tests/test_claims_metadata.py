@@ -61,6 +61,7 @@ def test_documents_need_no_white_space_between_them_and_may_have_much() -> None:
 def test_what_stands_behind_the_document_that_counts_does_not() -> None:
     """As for KubeVirt and Kubernetes, which stop there."""
     assert parse(stream(document(GPU)) + b"not json").version == NEWEST
+    assert parse(stream(document(GPU), document(GPU, OLDER), 7)).versions == (NEWEST, OLDER)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,17 @@ def test_a_claim_needs_its_gate_until_it_is_open_by_default(
     assert check(kubevirt, claim) == {"Sidecar": "ok", "GPUsWithDRA": severity}
 
 
+def test_a_network_of_a_claim_needs_a_gate_that_nobody_opens_by_default() -> None:
+    document = {
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": "vm"},
+        "spec": {"networks": [{"name": "p", "pod": {}}, {"name": "n", "resourceClaim": {}}]},
+    }
+    finding = find(CR, parse_vm(document, "vmi.yaml"), "NetworkDevicesWithDRA")
+    assert finding.severity == "error"
+    assert "for the claim of spec.networks[1]" in finding.what
+
+
 def test_a_gate_that_the_version_does_not_have_is_told() -> None:
     kubevirt = replace(CR, version=(1, 8), gates=("Plugins",))
     (finding,) = check_gates(kubevirt, vm(label="true"), False)

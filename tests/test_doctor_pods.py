@@ -12,6 +12,7 @@ from launcher_hook.doctor.finding import Finding
 from launcher_hook.doctor.pods import check_coming_limits, check_pod, runs_plugin
 from launcher_hook.doctor.quantity import parse_quantity
 from launcher_hook.doctor.vmfacts import VmFacts, parse_vm
+from launcher_hook.model import ClaimRequest, PodClaim
 
 R = "nvidia.com/TU106"
 NOBODY: Counter[str] = Counter()
@@ -106,8 +107,12 @@ def test_a_pod_must_have_what_its_vm_asks_for() -> None:
 def test_a_pod_is_read_as_kubernetes_writes_it() -> None:
     document = {
         "kind": "Pod",
-        "metadata": {"name": "virt-launcher-vm"},
+        "metadata": {"name": "virt-launcher-vm", "namespace": "default"},
         "spec": {
+            "resourceClaims": [
+                {"name": "a", "resourceClaimTemplateName": "t"},
+                {"name": "b", "resourceClaimName": "c"},
+            ],
             "initContainers": [
                 {"name": "ends"},
                 {
@@ -115,12 +120,21 @@ def test_a_pod_is_read_as_kubernetes_writes_it() -> None:
                     "args": ["--plugin-socket", "/x"],
                 },
             ],
-            "containers": [{"name": "compute", "resources": {"limits": {R: "2"}}}],
+            "containers": [
+                {
+                    "name": "compute",
+                    "resources": {
+                        "limits": {R: "2"},
+                        "claims": [{"name": "a", "request": "r"}, {"name": "b"}],
+                    },
+                }
+            ],
         },
         "status": {
             "conditions": [
                 {"type": "PodScheduled", "status": "False", "message": "Insufficient x"}
             ],
+            "resourceClaimStatuses": [{"name": "a", "resourceClaimName": "virt-launcher-vm-1"}],
             "initContainerStatuses": [
                 {
                     "name": "plugin", "restartCount": 2,
@@ -134,9 +148,17 @@ def test_a_pod_is_read_as_kubernetes_writes_it() -> None:
         "pod/virt-launcher-vm",
         (
             Container("plugin", "i", ("--plugin-socket", "/x"), {}, 2, True),
-            Container("compute", limits={R: Fraction(2)}),
+            Container(
+                "compute",
+                limits={R: Fraction(2)},
+                claims=(ClaimRequest("a", "r"), ClaimRequest("b", "")),
+            ),
         ),
         "Insufficient x",
+        "virt-launcher-vm",
+        "default",
+        {"a": PodClaim(template="t"), "b": PodClaim(claim="c")},
+        {"a": "virt-launcher-vm-1"},
     )
     assert runs_plugin(facts)
     assert not runs_plugin(POD)

@@ -104,10 +104,15 @@ def test_a_dra_claim_has_no_resource() -> None:
     ("entry", "resource", "claim"),
     [
         ({"deviceName": "", "claimName": "c", "requestName": "r"}, None, ClaimRequest("c", "r")),
-        ({"deviceName": "x/G", "claimName": "c", "requestName": "r"}, "x/G", None),
+        (
+            {"deviceName": "x/G", "claimName": "c", "requestName": "r"},
+            "x/G",
+            ClaimRequest("c", "r"),
+        ),
+        ({"deviceName": "x/G", "claimName": None}, "x/G", None),
         ({"claimName": "c"}, None, ClaimRequest("c", "")),
     ],
-    ids=["empty resource", "both", "no request"],
+    ids=["empty resource", "both", "resource", "no request"],
 )
 def test_an_entry_is_a_claims_as_kubevirt_reads_it(
     entry: dict[str, str], resource: str | None, claim: ClaimRequest | None
@@ -115,6 +120,7 @@ def test_an_entry_is_a_claims_as_kubevirt_reads_it(
     """KubeVirt's IsGPUDRA: no deviceName, or an empty one."""
     (request,) = parse(manifest({"gpus": [{"name": "g", **entry}]})).requests
     assert (request.resource, request.claim) == (resource, claim)
+    assert request.launcher_alias == ("gpu-g" if resource else "dra-gpu-g")
 
 
 def test_the_vmis_claims_are_read_by_name() -> None:

@@ -58,7 +58,7 @@ def read_directory(
     return {
         request.path: _read_entry(base, request, pod_claims.get(request.claim.claim))
         for request in requests
-        if request.claim is not None
+        if request.resource is None and request.claim is not None
     }
 
 
@@ -159,8 +159,9 @@ def _read_entry(base: Path, request: DeviceRequest, pod_claim: PodClaim | None) 
             "have one driver allocate one device to it: KubeVirt takes no more",
         )
     if files:
-        device = find_device(read_metadata(files[0], base), request.claim.request, str(files[0]))
-        return EntryDevice(device.source, str(files[0]))
+        metadata = read_metadata(files[0], base)
+        device = find_device(metadata, request.claim.request, str(files[0]))
+        return EntryDevice(device.source, str(files[0]), versions=metadata.versions)
     unnamed = ""
     if pod_claim is None:
         unnamed = f", and spec.resourceClaims has no {request.claim.claim!r}"

@@ -38,7 +38,7 @@ def read_reported(
     reported: dict[str, EntryDevice] = {}
     devices = status.get("deviceStatus")
     for key, kind in (("gpuStatuses", "gpu"), ("hostDeviceStatuses", "hostdevice")):
-        entries = {r.name: r for r in requests if r.kind == kind and r.claim is not None}
+        entries = {r.name: r for r in requests if r.kind == kind and r.resource is None}
         for index, entry in enumerate(list_mappings(devices, key)):
             request = entries.get(_text(entry, "name"))
             claim = entry.get("deviceResourceClaimStatus")

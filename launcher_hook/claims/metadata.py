@@ -8,6 +8,7 @@ counts, as for Kubernetes' own reader (devicemetadata/decode.go) and KubeVirt's 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ class Metadata:
 
     Attributes:
         version: Of the document that counts.
-        versions: Of every document up to that one, as they stand in the file.
+        versions: Of every document, as they stand in the file.
         requests: The devices of each request, by its name; that of a subrequest is
             ``request/subrequest``.
     """
@@ -88,18 +89,16 @@ def parse_metadata(data: bytes, where: str) -> Metadata:
             DeviceMetadata.
     """
     versions: list[str] = []
-    for document in _documents(data, where):
-        if not isinstance(document, dict):
-            raise InputError(where, f"it holds {shorten(document)}, and no object", _GIVE)
-        version = document.get("apiVersion")
-        if not isinstance(version, str) or not version:
-            raise InputError(where, f"its apiVersion is {shorten(version)}", _GIVE)
+    documents = _documents(data, where)
+    for document in documents:
+        version = _version(document, where)
         versions.append(version)
         if version not in VERSIONS:
             continue
         if document.get("kind") != _KIND:
             raise InputError(where, f"its kind is {shorten(document.get('kind'))}", _GIVE)
-        return Metadata(version, tuple(versions), dict(_requests(document, where)))
+        requests = dict(_requests(document, where))
+        return Metadata(version, (*versions, *_later_versions(documents, where)), requests)
     if not versions:
         raise InputError(where, "it is empty", _GIVE)
     raise InputError(
@@ -107,6 +106,22 @@ def parse_metadata(data: bytes, where: str) -> Metadata:
         f"it holds {', '.join(map(shorten, versions))}, and none of {', '.join(VERSIONS)}",
         "have the driver write one of these too",
     )
+
+
+def _later_versions(documents: Iterator[Any], where: str) -> Iterator[str]:
+    """Name those of the documents behind the one that counts; no fault there counts."""
+    with suppress(InputError):
+        for document in documents:
+            yield _version(document, where)
+
+
+def _version(document: Any, where: str) -> str:
+    if not isinstance(document, dict):
+        raise InputError(where, f"it holds {shorten(document)}, and no object", _GIVE)
+    version = document.get("apiVersion")
+    if not isinstance(version, str) or not version:
+        raise InputError(where, f"its apiVersion is {shorten(version)}", _GIVE)
+    return version
 
 
 _GIVE = "give it as the DRA driver wrote it: JSON objects of kind DeviceMetadata"

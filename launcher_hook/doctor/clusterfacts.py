@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from launcher_hook.claims.manifest import read_pod_claims
 from launcher_hook.deviceplugin.configfile import read_permitted
 from launcher_hook.deviceplugin.selection import MdevSelector, PciSelector
 from launcher_hook.doctor.manifest import descend, name_of, take_list, take_mappings, text_of
 from launcher_hook.doctor.quantity import parse_quantity
 from launcher_hook.errors import InputError
+from launcher_hook.model import ClaimRequest, PodClaim
 
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})(\..*)?")
 _LISTS = ("pciHostDevices", "mediatedDevices", "usb")
@@ -83,6 +85,7 @@ class Container:
     Attributes:
         words: Its command and arguments.
         out_of_memory: Whether a run of it was ended for that.
+        claims: What it has of the pod's resource claims; a request of "" is all of them.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Container:
     limits: Amounts = field(default_factory=dict)
     restarts: int = 0
     out_of_memory: bool = False
+    claims: tuple[ClaimRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +104,19 @@ class LauncherPod:
     Attributes:
         containers: Its own and, before them, those of its init containers that stay.
         unscheduled: Why no node takes it; None where one has.
+        name: Its own.
+        namespace: Its own.
+        claims: ``spec.resourceClaims[]``, by name.
+        claim_names: The ResourceClaim of each that is made of a template, by the same names.
     """
 
     where: str
     containers: tuple[Container, ...]
     unscheduled: str | None = None
+    name: str = ""
+    namespace: str = ""
+    claims: Mapping[str, PodClaim] = field(default_factory=dict)
+    claim_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_kubevirt(document: Mapping[str, Any], where: str) -> KubeVirt:
@@ -196,6 +208,7 @@ def parse_pod(document: Mapping[str, Any], where: str) -> LauncherPod:
         InputError: A field has the wrong type.
     """
     name = name_of(document, where)
+    metadata = descend(document, where, "metadata")
     spec, status = descend(document, where, "spec"), descend(document, where, "status")
     statuses = {
         text_of(entry.get("name")): entry
@@ -220,6 +233,13 @@ def parse_pod(document: Mapping[str, Any], where: str) -> LauncherPod:
             _parse_container(c, statuses.get(text_of(c.get("name")), {}), name) for c in containers
         ),
         unscheduled,
+        text_of(metadata.get("name")),
+        text_of(metadata.get("namespace")),
+        read_pod_claims(spec),
+        {
+            text_of(entry.get("name")): text_of(entry.get("resourceClaimName"))
+            for entry in take_mappings(status, "resourceClaimStatuses", name)
+        },
     )
 
 
@@ -241,6 +261,12 @@ def _parse_container(
         _parse_amounts(descend(container, where, "resources", "limits"), where),
         restarts if isinstance(restarts, int) else 0,
         any(end.get("reason") == "OOMKilled" for end in ends),
+        tuple(
+            ClaimRequest(text_of(claim.get("name")), text_of(claim.get("request")))
+            for claim in take_mappings(
+                descend(container, where, "resources"), "claims", f"{where}: resources"
+            )
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from launcher_hook.deviceplugin.selection import MdevSelector, PciSelector, Selection
 from launcher_hook.doctor import iommu
+from launcher_hook.doctor.claims import ClaimFacts, check_claims
 from launcher_hook.doctor.clusterfacts import ClusterNode, KubeVirt, LauncherPod
 from launcher_hook.doctor.devices import check_devices, has_selected
 from launcher_hook.doctor.finding import Finding, counted, fail, fine, listed, refused, unseen, warn
@@ -46,6 +47,7 @@ class Facts:
         is_configured: Whether a configuration of the plugin says so.
         takes_arguments: Whether `serve` takes a sidecar's arguments.
         configuration_fault: Why the hook refuses the VM's configuration annotation.
+        claims: Of resource claims.
     """
 
     takes_arguments: CheckArguments
@@ -60,6 +62,7 @@ class Facts:
     configuration_fault: HookError | None = None
     pods: tuple[LauncherPod, ...] | None = None
     domain: Domain | None = None
+    claims: ClaimFacts = field(default_factory=ClaimFacts)
     wanted: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +79,7 @@ def examine(facts: Facts) -> tuple[Finding, ...]:
         *_check_cluster(facts),
         *_check_vm(facts),
         *_check_pods(facts),
+        *_check_claims(facts),
         *_check_domain(facts),
     )
 
@@ -251,6 +255,13 @@ def _check_pods(facts: Facts) -> Iterator[Finding]:
         return
     for pod in facts.pods:
         yield from check_pod(pod, facts.wanted, facts.nodes is not None)
+
+
+def _check_claims(facts: Facts) -> Iterator[Finding]:
+    rendered = None if facts.domain is None else facts.domain.rendered
+    placements = () if rendered is None else rendered.decision.plan.placements
+    assignments = [placement.assignment for placement in placements]
+    yield from check_claims(facts.vm, facts.kubevirt, facts.pods, facts.claims, assignments)
 
 
 def _check_domain(facts: Facts) -> Iterator[Finding]:

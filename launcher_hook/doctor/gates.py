@@ -43,6 +43,7 @@ GPU = Gate("GPU", always=(1, 4))
 HOST_DEVICES = Gate("HostDevices")
 GPUS_WITH_DRA = Gate("GPUsWithDRA", since=(1, 6), on_by_default=(1, 9))
 HOST_DEVICES_WITH_DRA = Gate("HostDevicesWithDRA", since=(1, 6), on_by_default=(1, 9))
+NETWORKS_WITH_DRA = Gate("NetworkDevicesWithDRA", since=(1, 9))
 
 
 def check_gates(kubevirt: KubeVirt, vm: VmFacts | None, plugin_runs: bool) -> Iterator[Finding]:
@@ -89,6 +90,8 @@ def _needs(kubevirt: KubeVirt, vm: VmFacts | None, plugin_runs: bool) -> Iterato
         if has_claim:
             gate = GPUS_WITH_DRA if is_gpu else HOST_DEVICES_WITH_DRA
             yield gate, f"the claim of {request.path}"
+    if vm.claimed_networks:
+        yield NETWORKS_WITH_DRA, f"the claim of {vm.claimed_networks[0]}"
 
 
 def find_state(kubevirt: KubeVirt, gate: Gate) -> State:

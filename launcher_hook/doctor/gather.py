@@ -16,6 +16,8 @@ from launcher_hook.deviceplugin.scan import Node
 from launcher_hook.deviceplugin.selection import PciSelector, Selection
 from launcher_hook.deviceplugin.setup import make_selection, open_names
 from launcher_hook.devnodes import DeviceNodes, NodeList
+from launcher_hook.doctor.claimfacts import parse_claim, parse_slice
+from launcher_hook.doctor.claims import ClaimFacts
 from launcher_hook.doctor.clusterfacts import (
     KubeVirt,
     parse_cluster_node,
@@ -86,6 +88,8 @@ class Sources:
     schema_version: str | None = None
     device: Sequence[str] = ()
     dra_metadata: Path | None = None
+    resource_claims: str | None = None
+    resource_slices: str | None = None
 
 
 def gather(sources: Sources) -> Facts:
@@ -104,6 +108,7 @@ def gather(sources: Sources) -> Facts:
     selection = _select(sources, kubevirt, faults)
     host = _open_host(sources)
     settings, configuration_fault = _read_settings(sources, vm)
+    claims = _read_claims(sources, vm)
     return Facts(
         takes_arguments=check_arguments,
         node=_read_node(sources, host, selection, kubevirt, faults),
@@ -115,7 +120,8 @@ def gather(sources: Sources) -> Facts:
         vm=vm,
         configuration_fault=configuration_fault,
         pods=pods,
-        domain=_try_domain(sources, host, vm, settings),
+        domain=_try_domain(sources, host, vm, settings, claims),
+        claims=claims,
         faults=tuple(faults),
     )
 
@@ -128,6 +134,8 @@ def _check_sources(sources: Sources) -> None:
         "--plugin-object": sources.plugin_object,
         "--vmi": sources.vmi,
         "--pod": sources.pod,
+        "--resource-claims": sources.resource_claims,
+        "--resource-slices": sources.resource_slices,
         "--domain": sources.domain,
     }
     stdin = [option for option, name in files.items() if name == "-"]
@@ -334,16 +342,53 @@ def _sidecar_options(vm: VmFacts | None) -> argparse.Namespace | None:
     return None
 
 
+def _read_claims(sources: Sources, vm: VmFacts | None) -> ClaimFacts:
+    """Read what there is of resource claims, and the devices that a user names."""
+    claims = _read_some(sources.resource_claims, "ResourceClaim", parse_claim)
+    slices = _read_some(sources.resource_slices, "ResourceSlice", parse_slice)
+    vmi = Vmi() if vm is None or vm.vmi is None else vm.vmi
+    devices, fault = {}, None
+    if vm is None or vm.vmi is not None:  # of a VMI that cannot be read nothing is known
+        try:
+            devices = read_devices(
+                sources.device, sources.dra_metadata, vmi.requests, vmi.claims, vmi.reported
+            )
+        except InputError as error:
+            fault = error
+    return ClaimFacts(
+        claims,
+        None if slices is None else tuple(device for part in slices for device in part),
+        devices,
+        fault,
+    )
+
+
+def _read_some(
+    name: str | None, kind: str, parse: Callable[[Mapping[str, object], str], _T]
+) -> tuple[_T, ...] | None:
+    """Read objects of which kubectl may have found none."""
+    if name is None:
+        return None
+    where, command = _name_file(name), f"kubectl get {kind.lower()}s"
+    data = read_file(name, MAX_MANIFEST_BYTES)
+    objects = find_objects(data, where, (kind,), command, may_be_none=True)
+    return tuple(parse(document, where) for document in objects)
+
+
 def _try_domain(
-    sources: Sources, host: Host, vm: VmFacts | None, settings: Settings | None
+    sources: Sources,
+    host: Host,
+    vm: VmFacts | None,
+    settings: Settings | None,
+    claims: ClaimFacts,
 ) -> Domain | None:
     if sources.domain is None:
         return None
     where = _name_file(sources.domain)
     domain_xml = read_file(sources.domain, MAX_DOMAIN_BYTES)
     schemas = load_schemas(sources.schema_version)
-    if settings is None or (vm is not None and vm.vmi is None):
-        return Domain(where)  # what the VM says is a finding of its own
+    if settings is None or (vm is not None and vm.vmi is None) or claims.fault is not None:
+        return Domain(where)  # what the VM or its claims say is a finding of its own
     told = _sidecar_options(vm)
     vmi = Vmi() if vm is None or vm.vmi is None else vm.vmi
     env = [*([] if told is None else told.env), *sources.env]
@@ -359,13 +404,7 @@ def _try_domain(
             host=host,
             settings=settings,
             rom_directories=rom_directories,
-            devices=read_devices(
-                sources.device,
-                sources.dra_metadata,
-                vmi.requests,
-                vmi.claims,
-                vmi.reported,
-            ),
+            devices=claims.devices,
         )
         return Domain(where, render_domain(inputs, schemas))
     except HookError as error:

@@ -28,6 +28,7 @@ class VmFacts:
         is_guaranteed: Whether KubeVirt gives its hook sidecars limits by itself.
         locks_memory: Whether virt-handler lifts the limit of locked memory for it.
         sriov_paths: Its SR-IOV interfaces, each with its place.
+        claimed_networks: Its networks that have their device by a resource claim, by their places.
     """
 
     where: str
@@ -40,6 +41,7 @@ class VmFacts:
     is_guaranteed: bool = False
     locks_memory: bool = False
     sriov_paths: tuple[str, ...] = ()
+    claimed_networks: tuple[str, ...] = ()
 
 
 def parse_vm(document: Mapping[str, Any], where: str) -> VmFacts:
@@ -73,6 +75,7 @@ def parse_vm(document: Mapping[str, Any], where: str) -> VmFacts:
         _is_guaranteed(domain, name),
         _locks_memory(domain, name),
         tuple(_find_sriov(domain, name)),
+        tuple(_find_claimed_networks(descend(inner, name, "spec"), name)),
     )
 
 
@@ -81,6 +84,12 @@ def _find_sriov(domain: Mapping[str, Any], where: str) -> Iterator[str]:
     for index, interface in enumerate(interfaces):
         if interface.get("sriov") is not None:
             yield f"spec.domain.devices.interfaces[{index}]"
+
+
+def _find_claimed_networks(spec: Mapping[str, Any], where: str) -> Iterator[str]:
+    for index, network in enumerate(take_mappings(spec, "networks", where)):
+        if network.get("resourceClaim") is not None:
+            yield f"spec.networks[{index}]"
 
 
 def _is_guaranteed(domain: Mapping[str, Any], where: str) -> bool:

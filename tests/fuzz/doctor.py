@@ -11,6 +11,8 @@ from fuzz import doctornode
 from fuzz.domain import check_refusal
 from fuzz.target import CASES, REPOSITORY, Target
 
+from launcher_hook.doctor.claimfacts import parse_claim, parse_slice
+from launcher_hook.doctor.claims import ClaimFacts
 from launcher_hook.doctor.clusterfacts import (
     KubeVirt,
     parse_cluster_node,
@@ -23,7 +25,7 @@ from launcher_hook.doctor.gather import check_arguments
 from launcher_hook.doctor.manifest import find_objects
 from launcher_hook.doctor.plugins import is_plugin, parse_plugin
 from launcher_hook.doctor.report import print_json, print_table
-from launcher_hook.doctor.vmfacts import KINDS, parse_vm
+from launcher_hook.doctor.vmfacts import KINDS, VmFacts, parse_vm
 from launcher_hook.errors import HookError
 
 MANIFESTS = REPOSITORY / "sidecar-image" / "manifests"
@@ -46,6 +48,25 @@ POD = f"""
     "containerStatuses": [{{"name": "hook-sidecar-0", "restartCount": 1,
       "lastState": {{"terminated": {{"reason": "OOMKilled", "exitCode": 137}}}}}}]}}}}
 """.encode()  # noqa: E501
+
+
+VM_OF_CLAIMS = b"""
+{"kind": "VirtualMachineInstance", "metadata": {"name": "vm", "namespace": "default"},
+  "spec": {"resourceClaims": [{"name": "c", "resourceClaimName": "gpus"}],
+    "domain": {"devices": {"gpus": [{"name": "g", "claimName": "c", "requestName": "r"}]}}}}
+"""
+CLAIM = b"""
+{"kind": "ResourceClaim", "metadata": {"name": "gpus", "namespace": "default"},
+  "spec": {"devices": {"requests": [{"name": "r", "exactly": {"count": 1}}]}},
+  "status": {"reservedFor": [{"resource": "pods", "name": "virt-launcher-vm-abcde"}],
+    "allocation": {"devices": {"results": [
+      {"request": "r", "driver": "gpu.example.com", "pool": "p", "device": "gpu-0"}]}}}}
+"""
+SLICE = b"""
+{"kind": "ResourceSlice", "metadata": {"name": "s"},
+  "spec": {"driver": "gpu.example.com", "pool": {"name": "p"}, "devices": [{"name": "gpu-0",
+    "attributes": {"resource.kubernetes.io/pciBusID": {"string": "0000:86:00.0"}}}]}}
+"""
 
 
 def check(data: bytes) -> None:
@@ -84,6 +105,14 @@ def _read(kind: bytes, content: bytes) -> Facts:
         case b"p":
             pods = find_objects(content, "file", ("Pod",), "kubectl")
             return replace(IN_ORDER, pods=tuple(parse_pod(pod, "file") for pod in pods))
+        case b"c":
+            claims = find_objects(content, "file", ("ResourceClaim",), "kubectl")
+            facts = replace(CLAIMS, claims=tuple(parse_claim(claim, "file") for claim in claims))
+            return replace(IN_ORDER, vm=OF_CLAIMS, claims=facts)
+        case b"l":
+            slices = find_objects(content, "file", ("ResourceSlice",), "kubectl")
+            devices = tuple(device for part in slices for device in parse_slice(part, "file"))
+            return replace(IN_ORDER, vm=OF_CLAIMS, claims=replace(CLAIMS, slices=devices))
     (document, *_) = find_objects(content, "file", KINDS, "kubectl")
     return replace(IN_ORDER, vm=parse_vm(document, "file"))
 
@@ -116,7 +145,17 @@ def _manifest(name: str) -> bytes:
     return (MANIFESTS / name).read_bytes()
 
 
+def _claims() -> tuple[VmFacts, ClaimFacts]:
+    (vm,) = find_objects(VM_OF_CLAIMS, "file", KINDS, "kubectl")
+    (claim,) = find_objects(CLAIM, "file", ("ResourceClaim",), "kubectl")
+    (part,) = find_objects(SLICE, "file", ("ResourceSlice",), "kubectl")
+    return parse_vm(vm, "file"), ClaimFacts(
+        (parse_claim(claim, "file"),), parse_slice(part, "file")
+    )
+
+
 IN_ORDER = _facts()
+OF_CLAIMS, CLAIMS = _claims()
 PLUGGED = replace(IN_ORDER, kubevirt=KubeVirt("kv", gates=("Plugins",), releases=("v1.9.0",)))
 
 
@@ -129,6 +168,10 @@ def seeds() -> list[bytes]:
         *(b"v" + content for content in (_manifest("vm.yaml"), _manifest("vmi.yaml"), *vmis)),
         b"n" + NODES,
         b"p" + POD,
+        b"p" + POD.replace(b'"resources": {', b'"resources": {"claims": [{"name": "c"}], ', 1),
+        b"v" + VM_OF_CLAIMS,
+        b"c" + CLAIM,
+        b"l" + SLICE,
         b"g" + _manifest("plugin.yaml"),
         b'g{"kind": "List", "items": []}',
         *(b"s" + node for node in doctornode.seeds()),
@@ -155,6 +198,11 @@ WORDS = doctornode.WORDS + [
         "-1m",
         "NaN",
         "claimName: a",
+        '"request": "r/s"',
+        '"allocationMode": "All"',
+        '"firstAvailable": [{"name": "s"}]',
+        '"basic": {"attributes": {}}',
+        '"mdevUUID": {"string": "4b20d080-1b54-4048-85b3-a6a62d165c01"}',
         "gpus: ",
         "hostDevices: ",
         "kind: List",

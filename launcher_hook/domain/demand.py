@@ -7,9 +7,10 @@ itself: qemuDomainDefAddDefaultDevices, virDomainDefAddImplicitDevices. An unkno
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 
 from lxml import etree
 from lxml.builder import E
@@ -30,9 +31,17 @@ class _Place(Enum):
 _NOWHERE, _PORT, _BRIDGE, _EITHER, _ROOT = _Place
 
 _VIRTIO = {"virtio-transitional": _BRIDGE}
+# conf/domain_conf.c, virDomainNetModel, in lower case; not those that are PCIe or no PCI device.
+_CONVENTIONAL_NICS = (
+    "virtio-transitional", "rtl8139", "e1000", "netfront", "spapr-vlan", "lan9118", "scm91c111",
+    "vlance", "vmxnet", "vmxnet2", "vmxnet3", "am79c970a", "am79c973", "82540em", "82545em",
+    "82543gc",
+)  # fmt: skip
+_VIRTIO_NICS = ("vdpa", "vhostuser")  # virtio if no model is given
 # Element -> where its model stands, where which model goes ("" is no model), where others go.
 _PLACES: dict[str, tuple[str, dict[str, _Place], _Place]] = {
     "controller ide": ("@model", {}, _BRIDGE),
+    "controller nvme": ("@model", {}, _PORT),  # libvirt 12
     "controller pci": ("@model", {
         "pci-root": _NOWHERE, "pcie-root": _NOWHERE, "pcie-switch-downstream-port": _NOWHERE,
         "pcie-root-port": _NOWHERE,  # eight share a slot: counted by room.py
@@ -50,9 +59,8 @@ _PLACES: dict[str, tuple[str, dict[str, _Place], _Place]] = {
     "filesystem": ("@model", _VIRTIO, _PORT),
     "hostdev": ("@model", _VIRTIO, _PORT),
     "input": ("@model", _VIRTIO, _PORT),
-    "interface": ("model/@type", {
-        "virtio": _PORT, "virtio-non-transitional": _PORT, "e1000e": _PORT, "igb": _PORT,
-        "usb-net": _NOWHERE, "": _EITHER}, _BRIDGE),
+    "interface": ("model/@type", {  # a model that libvirt does not know gets a port
+        **dict.fromkeys(_CONVENTIONAL_NICS, _BRIDGE), "usb-net": _NOWHERE, "": _EITHER}, _PORT),
     "iommu": ("@model", {"virtio": _ROOT, "amd": _ROOT}, _NOWHERE),
     "memballoon": ("@model", {"none": _NOWHERE, **_VIRTIO}, _PORT),
     "memory": ("@model", {"virtio-mem": _PORT, "virtio-pmem": _PORT}, _NOWHERE),
@@ -86,6 +94,7 @@ _PORTS_A_CONTROLLER = 31
 _SLOTS_A_BRIDGE = 31
 _MOST_DISKS = 18_278  # sdzzz
 _MOST_CONTROLLERS = 256  # of a kind that we count; libvirt would refuse so many
+_LAST_INDEX = 1 << 32  # of a controller without one: behind the others of its type
 _CONVENTIONAL_BUSES = ("pci-bridge", "pcie-to-pci-bridge", "dmi-to-pci-bridge")
 _TURNS = {tag: turn for turn, tag in enumerate((
     "filesystem", "interface", "sound", "controller", "disk", "hostdev", "memballoon", "rng",
@@ -124,7 +133,7 @@ def read_demand(devices: etree._Element, machine: Machine) -> Demand:
         machine: Q35, VIRT or I440FX.
     """
     homes = _free_homes(devices, machine)
-    needy = sorted(_needy(devices, machine, homes), key=_turn)
+    needy = _in_turn(_needy(devices, machine, homes))
     in_turn = [_place(device, machine, homes) for device in needy]
     places = Counter(in_turn)
     controllers = [c for c in devices.iterfind("controller") if c.get("type") == "pci"]
@@ -144,11 +153,25 @@ def read_demand(devices: etree._Element, machine: Machine) -> Demand:
     return Demand(indexes, places[_ROOT], before)
 
 
-def _turn(device: etree._Element) -> int:
-    """When libvirt looks at a device (qemuDomainAssignDevicePCISlots)."""
-    if device.tag == "controller" and device.get("type") == "pci":
-        return -1
-    return _TURNS.get(str(device.tag), len(_TURNS))
+def _in_turn(devices: Iterable[etree._Element]) -> list[etree._Element]:
+    """The order in which libvirt looks at devices (qemuDomainAssignDevicePCISlots).
+
+    Controllers of one type are together, by index (virDomainControllerInsertPreAlloced); libvirt
+    9.0 puts those that it adds by itself behind all others.
+    """
+    types: dict[str, int] = {}
+    turns, ordered = [], []
+    for device in devices:
+        kind = device.get("type", "")
+        if device.tag != "controller":
+            turns.append((_TURNS.get(str(device.tag), len(_TURNS)), 0, 0))
+        elif kind == "pci":
+            turns.append((-1, 0, 0))
+        else:
+            index = _number(device.get("index", "")) if device.get("index") else _LAST_INDEX
+            turns.append((_TURNS["controller"], types.setdefault(kind, len(types)), index))
+        ordered.append(device)
+    return [device for _, device in sorted(zip(turns, ordered, strict=True), key=itemgetter(0))]
 
 
 def _missing_bridges(devices: etree._Element, controllers: list[etree._Element]) -> int:
@@ -176,7 +199,11 @@ def _place(device: etree._Element, machine: Machine, homes: dict[str, list[int]]
     if kind == "interface" and device.get("type") == "hostdev":
         return _PORT
     where, by_model, otherwise = _PLACES[kind]
-    place = by_model.get(_text(device, where), otherwise)
+    model_there = _text(device, where)
+    if kind == "interface":
+        virtio = not model_there and device.get("type") in _VIRTIO_NICS
+        model_there = "virtio" if virtio else model_there.lower()  # libvirt's strcasecmp
+    place = by_model.get(model_there, otherwise)
     if place is _EITHER and machine is Machine.VIRT and kind in _PCIE_ON_VIRT:
         place = _PORT
     for home in (kind, model):
@@ -241,19 +268,25 @@ def _implied(devices: etree._Element, machine: Machine) -> Iterator[etree._Eleme
     """What libvirt adds by itself; for video see `_videos`."""
     if devices.find("memballoon") is None and machine is not Machine.VIRT:
         yield E.memballoon(model="virtio")
+    # While it reads the hostdevs, before it adds USB (virDomainDefMaybeAddHostdevSCSIcontroller).
+    by_hostdevs = _drives([], _scsi_hostdevs(devices), "scsi")
+    yield from _missing_controllers(devices, "scsi", 0, by_hostdevs)
     if machine is Machine.Q35 and not any(map(_is_main_usb, devices.iterfind("controller"))):
         yield E.controller(type="usb", index="0", model="qemu-xhci")
-    needed = {
-        "scsi": _drives(devices, "scsi"),
-        "sata": _drives(devices, "sata"),
-        "virtio-serial": _serial_controllers(devices),
-    }
-    for kind, count in needed.items():
-        controllers = devices.iterfind("controller")
-        present = {c.get("index") for c in controllers if c.get("type") == kind}
-        for index in range(min(count, _MOST_CONTROLLERS)):
-            if str(index) not in present:
-                yield E.controller(type=kind, index=str(index))
+    disks = devices.findall("disk")
+    by_all = _drives(disks, _scsi_hostdevs(devices), "scsi")
+    yield from _missing_controllers(devices, "scsi", by_hostdevs, by_all)
+    yield from _missing_controllers(devices, "sata", 0, _drives(disks, [], "sata"))
+    yield from _missing_controllers(devices, "virtio-serial", 0, _serial_controllers(devices))
+
+
+def _missing_controllers(
+    devices: etree._Element, kind: str, first: int, count: int
+) -> Iterator[etree._Element]:
+    present = {c.get("index") for c in devices.iterfind("controller") if c.get("type") == kind}
+    for index in range(first, min(count, _MOST_CONTROLLERS)):
+        if str(index) not in present:
+            yield E.controller(type=kind, index=str(index))
 
 
 def _is_main_usb(controller: etree._Element) -> bool:
@@ -263,14 +296,16 @@ def _is_main_usb(controller: etree._Element) -> bool:
     return index == "0" or (index is None and not controller.get("model", "").startswith("ich9-"))
 
 
-def _drives(devices: etree._Element, bus: str) -> int:
+def _scsi_hostdevs(devices: etree._Element) -> list[etree._Element]:
+    return [hostdev for hostdev in devices.iterfind("hostdev") if hostdev.get("type") == "scsi"]
+
+
+def _drives(every: Sequence[etree._Element], hostdevs: Sequence[etree._Element], bus: str) -> int:
     """How many controllers the disks of a bus, and SCSI hostdevs, need."""
-    disks = [disk for disk in devices.iterfind("disk") if _bus(disk) == bus]
+    disks = [disk for disk in every if _bus(disk) == bus]
     numbers = [_disk_number(_text(disk, "target/@dev")) for disk in disks]
-    if bus == "scsi":
-        hostdevs = [h for h in devices.iterfind("hostdev") if h.get("type") == "scsi"]
-        numbers += range(len(hostdevs))
-        disks += hostdevs
+    numbers += range(len(hostdevs))
+    disks += hostdevs
     by_number = (number // _UNITS[bus] + 1 for number in numbers)
     return max((0, *by_number, *_controllers(disks)))
 

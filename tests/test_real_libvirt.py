@@ -22,8 +22,10 @@ from launcher_hook.render import Inputs
 from launcher_hook.settings import Layout, Settings
 
 # libvirt has no word for what these bring to see that it survives; 9.0 forgets the display of a
-# PCI hostdev, which newer ones keep.
-_NOT_FOR_THIS_LIBVIRT = ("foreign-content", "kept-parts", "vgpu-function")
+# PCI hostdev and its driver's iommufd, which newer ones keep.
+_NOT_FOR_THIS_LIBVIRT = (
+    "foreign-content", "iommufd", "iommufd-of-claim", "kept-parts", "vgpu-function",
+)  # fmt: skip
 
 _SLOTS = {
     "one": ["0000:a6:00.0"],

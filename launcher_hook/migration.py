@@ -44,6 +44,18 @@ def is_migration_target(manifest: Mapping[str, Any]) -> bool:
     return _is_being_prepared(state)
 
 
+def is_migrating(manifest: Mapping[str, Any]) -> bool:
+    """Say whether a running VM's migration is under way, as far as its VMI tells.
+
+    A launcher whose domain has none of the VMI's devices then is a target's: an ordinary start
+    has them all (manager.go: generateConverterContext).
+    """
+    status = _mapping(manifest.get("status"))
+    state = _mapping(status.get("migrationState"))
+    ended = state.get("completed") or state.get("failed")
+    return bool(state) and not ended and status.get("phase") not in _PHASES_BEFORE_RUNNING
+
+
 def find_migration_target(vmi_json: bytes, *, parse_whole: bool = True) -> bool:
     """Say the same of a VMI that the hook cannot read, as far as its text tells.
 

@@ -128,6 +128,15 @@ def plan_domain(inputs: Inputs) -> Decision:
     return _decide(root, _read_present(root, inputs.where), inputs, placing=True)
 
 
+def has_passed_devices(domain_xml: bytes) -> bool:
+    """Say whether a domain has a passed-through device; True of one that cannot be read."""
+    try:
+        root = parse_domain(domain_xml).getroot()
+    except InputError:
+        return True
+    return next(passed_hostdevs(root), None) is not None
+
+
 def _read_present(root: Element, where: str) -> list[tuple[Element, PresentHostdev]]:
     hostdevs = tuple(passed_hostdevs(root))
     if len(hostdevs) > MOST_DEVICES:

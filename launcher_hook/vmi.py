@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from launcher_hook.claims.manifest import list_mappings, read_pod_claims, read_reported
 from launcher_hook.errors import InputError, shorten
-from launcher_hook.migration import is_migration_target
+from launcher_hook.migration import is_migrating, is_migration_target
 from launcher_hook.model import (
     MOST_DEVICES,
     ClaimRequest,
@@ -49,6 +49,7 @@ class Vmi:
         requests: ``gpus[]``, then ``hostDevices[]``, each in its own order, as the launcher goes.
         config: Text of our annotation, YAML or JSON; None where there is none.
         migration_target: Its launcher prepares to receive the running VM.
+        migrating: A migration of it is under way; of its launchers the target's has no devices.
         placed: Aliases of the hostdevs whose guest address it says itself: SR-IOV interfaces with a
             pciAddress.
         claims: ``spec.resourceClaims[]`` by name.
@@ -63,6 +64,7 @@ class Vmi:
     config: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     migration_target: bool = False
+    migrating: bool = False
     placed: frozenset[str] = frozenset()
     claims: Mapping[str, PodClaim] = field(default_factory=dict)
     reported: Mapping[str, EntryDevice] = field(default_factory=dict)
@@ -132,6 +134,7 @@ def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
         config=config,
         annotations=annotations,
         migration_target=is_migration_target(manifest),
+        migrating=is_migrating(manifest),
         placed=frozenset(_placed(devices)),
         claims=read_pod_claims(_mapping(manifest, "spec", where)),
         reported=read_reported(_mapping(manifest, "status", where), requests, where),

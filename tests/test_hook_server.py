@@ -256,9 +256,14 @@ def test_passthrough_gives_the_input_back_and_says_so_in_the_log() -> None:
         )
 
 
-def test_the_log_is_one_json_line_an_event_and_never_the_domain() -> None:
-    with running_sidecar(*NO_SYSFS) as running:
-        running.define(DOMAIN, VMI)
+@pytest.mark.parametrize("level", [(), ("-v",)], ids=["default", "verbose"])
+def test_the_log_is_one_json_line_an_event_and_never_the_domain(level: tuple[str, ...]) -> None:
+    """With hookSidecars the VM's owner writes the arguments, and others may read the log."""
+    graphics = b"<graphics type='vnc' passwd='s3cret'/></devices>"
+    domain = DOMAIN.replace(b"</devices>", graphics)
+    vmi = VMI.replace(b'"spec"', b'"status": {"x": "pa55word"}, "spec"', 1)
+    with running_sidecar(*NO_SYSFS, *level) as running:
+        running.define(domain, vmi)
         running.define(EXPECTED, VMI)
         events = running.events()
     for event in events:
@@ -270,7 +275,9 @@ def test_the_log_is_one_json_line_an_event_and_never_the_domain() -> None:
         "ua-gpu-gpu1=0000:af:00.0@0000:19:00.0",
     ]
     assert (defined[0]["namespace"], defined[0]["name"]) == ("default", "vm")
-    assert "<domain" not in str(events)
+    log = str(events)
+    for private in ("<domain", "<hostdev", "s3cret", "pa55word", "warm-up", "0000:01:00.0"):
+        assert private not in log
 
 
 @pytest.mark.parametrize("how", ["Shutdown", "SIGTERM", "SIGINT"])

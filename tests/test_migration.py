@@ -121,6 +121,16 @@ def test_every_other_call_gives_the_vm_its_devices(name: str) -> None:
     assert hook().define(DOMAIN, encode(vmi_with(status, annotations))) == EXPECTED
 
 
+@pytest.mark.parametrize("name", ["source", "source, no target yet"])
+def test_a_running_vm_whose_launcher_has_no_devices_is_a_targets(name: str) -> None:
+    """Whatever its migrationState holds by then: an ordinary start has every device."""
+    bare = b"<domain type='kvm'><name>vm</name><devices/></domain>"
+    status, annotations = NO_TARGETS[name]
+    assert hook().define(bare, encode(vmi_with(status, annotations))) == bare
+    with pytest.raises(InputError, match="PCI_RESOURCE_"):
+        hook().define(bare, encode(vmi_with({"phase": "Scheduled", "migrationState": STARTED})))
+
+
 def unreadable() -> Iterator[tuple[str, bytes]]:
     """VMIs that the hook refuses, of a migration target."""
     target = vmi_with({"phase": "Running", "migrationState": HANDED_OVER})

@@ -29,7 +29,7 @@ DOMAIN, VMI = (STOCK / "domain.xml").read_bytes(), (STOCK / "vmi.json").read_byt
 
 
 def threats() -> list[list[str]]:
-    table = TEXT.partition("## Threats")[2]
+    table = TEXT.partition("## Threats")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
     return rows[1:]
 

@@ -12,7 +12,7 @@ from launcher_hook.config import read_settings
 from launcher_hook.env import merge_environments, parse_allocations
 from launcher_hook.errors import HookError, InputError
 from launcher_hook.migration import find_migration_target
-from launcher_hook.render import Inputs, render_domain
+from launcher_hook.render import Inputs, has_passed_devices, render_domain
 from launcher_hook.schema import SchemaSet
 from launcher_hook.snapshot import open_host
 from launcher_hook.vmi import Vmi, find_excess, parse_vmi
@@ -85,7 +85,8 @@ class DomainHook:
                 # First of all: no fault in a configuration, a VMI or a domain may keep a running VM
                 # from leaving its node.
                 vmi, is_target = _read_vmi(vmi_json, context)
-                if is_target:
+                maybe = not context and vmi.migrating
+                if is_target or (maybe and not has_passed_devices(domain_xml)):
                     log.info("migration target, nothing to do", extra=_of(vmi, start))
                     return domain_xml
                 return self._define(domain_xml, vmi, start)
@@ -115,7 +116,6 @@ class DomainHook:
         ]
         more = {"pass": self._pass_of(vmi), "devices": devices}
         log.info("domain defined", extra={**_of(vmi, start), **more})
-        log.debug("domain: %s", rendered.xml.decode(errors="replace"))
         return rendered.xml
 
     def _inputs(self, domain_xml: bytes, vmi: Vmi) -> Inputs:

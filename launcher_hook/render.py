@@ -55,8 +55,8 @@ class Inputs:
         host: The node's ``/sys``; ``HostTree(None)`` where there is none.
         settings: The merged configuration.
         rom_directories: Where the deployment lets ROM files be.
-        devices: What a user or a pod's metadata tells of entries' devices, by the entry's path; it
-            goes before what the VMI's own status says.
+        devices: What a user, a pod's metadata or the VMI's status tells of entries' devices, by the
+            entry's path; none for a hook, which takes nobody's word but the launcher's.
     """
 
     domain_xml: bytes
@@ -160,7 +160,6 @@ def _decide(
     aliases = AliasBook(read_aliases(root))
     attached = read_attached(root, inputs.where)
     hostdevs = [hostdev for _, hostdev in present]
-    devices = {**inputs.vmi.reported, **inputs.devices}
     assigned = assign_devices(
         inputs.vmi.requests,
         inputs.allocations,
@@ -169,10 +168,9 @@ def _decide(
         read_usb_aliases(root),
         attached,
         read_screen(root),
-        devices,
+        inputs.devices,
     )
-    for contradiction in name_contradictions(inputs.vmi.requests, hostdevs, devices):
-        log.warning("%s", contradiction)
+    contradictions = name_contradictions(inputs.vmi.requests, hostdevs, inputs.devices)
     facts = inputs.host.facts(
         (assignment.source for assignment in assigned), placing=by_node or placing
     )
@@ -187,7 +185,12 @@ def _decide(
         plan = _with_options(plan, root, present, facts, inputs)
     if inputs.settings.pci_hole64 != "off":
         plan = _with_hole(plan, root, topology, inputs)
-    found = (*openable.warnings, *warn_of_hidden(plan, topology), *find_lost_overrides(root))
+    found = (
+        *contradictions,
+        *openable.warnings,
+        *warn_of_hidden(plan, topology),
+        *find_lost_overrides(root),
+    )
     plan = replace(plan, warnings=(*plan.warnings, *found))
     for placement in plan.placements:
         unclaimed = placement.assignment.is_unclaimed and inputs.vmi.requests

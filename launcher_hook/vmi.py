@@ -54,7 +54,7 @@ class Vmi:
             pciAddress.
         claims: ``spec.resourceClaims[]`` by name.
         reported: The devices of claims, by the entry's path, as KubeVirt 1.6 and 1.7 write them
-            into ``status.deviceStatus``.
+            into ``status.deviceStatus``; for offline use: a VM's owner may write a status.
     """
 
     namespace: str = ""

@@ -17,6 +17,7 @@ from launcher_hook.config import read_settings
 from launcher_hook.deviceplugin.names import name_device, name_socket
 from launcher_hook.env import parse_allocations
 from launcher_hook.errors import InputError
+from launcher_hook.hook.call import DomainHook, HookOptions
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.schema import load_schemas
 from launcher_hook.vmi import CONFIG_ANNOTATION, parse_vmi
@@ -45,6 +46,20 @@ def test_every_test_of_a_threat_that_is_here_is_spoken_of_there() -> None:
     own = set(re.findall(r"^def (test_\w+)", Path(__file__).read_text(encoding="utf-8"), re.M))
     spoken_of = {row[2].strip("`").partition("::")[2] for row in threats()}
     assert {name for name in own if "threat" not in name} <= spoken_of
+
+
+def test_a_vmis_status_gets_no_device() -> None:
+    """Offline it is believed; a hook knows the launcher's hostdevs and variables only."""
+    vmi = json.loads(VMI)
+    entry = {"name": "gpu0", "claimName": "c", "requestName": "r"}
+    vmi["spec"]["domain"]["devices"]["gpus"] = [entry]
+    claim = {"attributes": {"pciAddress": "0000:99:00.0"}}
+    status = {"name": "gpu0", "deviceResourceClaimStatus": claim}
+    vmi["status"] = {"deviceStatus": {"gpuStatuses": [status]}}
+    hook = DomainHook(HookOptions(), load_schemas(), dict)
+    domain = (CASES / "no-devices/domain.xml").read_bytes()
+    with pytest.raises(InputError, match="the domain has no hostdev 'ua-dra-gpu-gpu0'"):
+        hook.define(domain, json.dumps(vmi).encode())
 
 
 def with_annotation(config: str) -> bytes:

@@ -106,8 +106,7 @@ def check_rendered(inputs: Inputs, xml: bytes) -> None:
     foreign = [canonical_without_ours(x, inputs.domain_xml, xml) for x in (inputs.domain_xml, xml)]
     assert foreign[0] == foreign[1], "something that is not ours has changed"
     given = {s for allocation in inputs.allocations.values() for s in allocation.sources}
-    devices = (*inputs.vmi.reported.values(), *inputs.devices.values())
-    given |= {device.source for device in devices if device.source is not None}
+    given |= {d.source for d in inputs.devices.values() if d.source is not None}
     for source in sources(root) - sources(before) - given:
         assert source in _companions(inputs, given | sources(before)), f"{source}: not allocated"
 

@@ -29,7 +29,9 @@ def check(data: bytes) -> None:
     try:
         vmi = parse_vmi(data, "VMI")
         settings = read_settings(None, vmi.config_source)
-        inputs = Inputs(DOMAIN, vmi=vmi, allocations=ALLOCATIONS, settings=settings)
+        inputs = Inputs(
+            DOMAIN, vmi=vmi, allocations=ALLOCATIONS, settings=settings, devices=vmi.reported
+        )
         xml = render_domain(inputs, SCHEMAS).xml
     except SchemaError:
         raise

@@ -72,6 +72,19 @@ func Start(t testing.TB, environ []string, arguments ...string) *Program {
 	return started
 }
 
+// Run runs launcher-hook to its end, with the variables of this process. It gives back what it wrote
+// to stdout and to stderr, and its exit status.
+func Run(t testing.TB, arguments ...string) (out, said string, status int) {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	command := exec.Command(program(), arguments...)
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Run(); err != nil && command.ProcessState == nil {
+		t.Fatalf("%v; make setup brings the program", err)
+	}
+	return stdout.String(), stderr.String(), command.ProcessState.ExitCode()
+}
+
 // Kill is SIGKILL, and waits until the process is gone.
 func (p *Program) Kill() {
 	if p.command.Process.Kill() == nil {

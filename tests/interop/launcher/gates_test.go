@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	v1 "kubevirt.io/api/core/v1"
@@ -75,14 +76,51 @@ func TestAMigrationTargetIsNeverRefused(t *testing.T) {
 			})
 		}
 	}
-	t.Run("VGPULiveMigration", func(t *testing.T) {
-		vmi := readVMI(t, filepath.Join(harness.Root(), "fixtures/vmis/vgpu.yaml"))
-		vmi.Spec.Domain.Devices.GPUs = vmi.Spec.Domain.Devices.GPUs[:1]
-		allocate(t, vmi)
-		handedOver(vmi, "layuot: no such key")
-		spec := converted(t, vmi, Pod{MigrationTarget: true, VGPUMigration: true})
-		sameOnTheTarget(t, target, plugin, vmi, spec, 1)
-	})
+	table := harness.NewTable("interop-migration-target", "What KubeVirt 1.9 leaves in a migration target's domain, gate VGPULiveMigration",
+		"devices", "hostdevs of the target's domain", "our hook")
+	defer table.Write(t)
+	for _, c := range []struct {
+		name, vmi string
+		claims    func(*claimant)
+		hostdevs  string
+		refused   string // by KubeVirt itself, before it calls a hook
+	}{
+		{"one vGPU", "vgpu", nil, "gpu-vgpu0=" + firstMdev, ""},
+		{"one vGPU by claim", "vgpu", func(c *claimant) { c.gpu(0) }, "dra-gpu-vgpu0=" + firstMdev, ""},
+		{"one PCI GPU", "gpu", nil, "", ""},
+		{"one PCI GPU by claim", "gpu", func(c *claimant) { c.gpu(0) }, "", ""},
+		{"two PCI GPUs by claims", "two-gpus", func(c *claimant) { c.everyEntry() }, "", ""},
+		{"gpus and hostDevices of both kinds", "everything", nil, "", ""},
+		{"two vGPUs", "vgpu", func(c *claimant) {
+			devices := &c.vmi.Spec.Domain.Devices
+			devices.GPUs = append(devices.GPUs, v1.GPU{Name: "vgpu1", DeviceName: "intel.com/U100"})
+		}, "", "currently only supports a single vGPU, found 2"},
+	} {
+		t.Run("VGPULiveMigration, "+c.name, func(t *testing.T) {
+			vmi := readVMI(t, filepath.Join(harness.Root(), "fixtures/vmis", c.vmi+".yaml"))
+			claimant := newClaimant(vmi, false)
+			if c.claims != nil {
+				c.claims(claimant)
+			}
+			claimant.prepare(t, everyVersion, false)
+			allocate(t, vmi)
+			handedOver(vmi, "layuot: no such key")
+			pod := Pod{MigrationTarget: true, VGPUMigration: true}
+			if c.refused != "" {
+				if _, err := Convert(vmi, pod, t.TempDir()); err == nil || !strings.Contains(err.Error(), c.refused) {
+					t.Errorf("virt-launcher goes on, or says something else: %v", err)
+				}
+				table.Row(c.name, "virt-launcher refuses: "+c.refused, "not called")
+				return
+			}
+			spec := converted(t, vmi, pod)
+			if hostdevs := dealt(spec); hostdevs != c.hostdevs {
+				t.Errorf("hostdevs %q, expected %q", hostdevs, c.hostdevs)
+			}
+			sameOnTheTarget(t, target, plugin, vmi, spec, len(strings.Fields(c.hostdevs)))
+			table.Row(c.name, c.hostdevs, "domain unchanged")
+		})
+	}
 }
 
 // handedOver makes of a VMI what virt-handler sends to a target's launcher, here with a configuration

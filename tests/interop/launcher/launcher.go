@@ -14,6 +14,7 @@ import (
 	cmdv1 "kubevirt.io/kubevirt/pkg/handler-launcher-com/cmd/v1"
 	"kubevirt.io/kubevirt/pkg/hooks"
 	"kubevirt.io/kubevirt/pkg/network/downwardapi"
+	"kubevirt.io/kubevirt/pkg/network/vmispec"
 	osdisk "kubevirt.io/kubevirt/pkg/os/disk"
 	"kubevirt.io/kubevirt/pkg/virt-launcher/metadata"
 	"kubevirt.io/kubevirt/pkg/virt-launcher/virtwrap"
@@ -85,9 +86,11 @@ func Convert(vmi *v1.VirtualMachineInstance, pod Pod, scratch string) (*api.Doma
 	context.AllowCrossArchEmulation, context.HostArchitecture = false, vmi.Spec.Architecture
 	context.IOMMUFDEnabled = pod.IOMMUFD
 	if !pod.MigrationTarget {
-		if context.SRIOVDevices, err = sriovDevices(vmi, pod.SRIOVFunctions); err != nil {
+		devices, err := sriovDevices(vmi, pod.SRIOVFunctions)
+		if err != nil {
 			return nil, err
 		}
+		context.SRIOVDevices = append(devices, context.SRIOVDevices...) // those of claims are there
 	}
 	domain := &api.Domain{}
 	if err := converter.Convert_v1_VirtualMachineInstance_To_api_Domain(vmi, domain, context); err != nil {
@@ -113,8 +116,9 @@ func Define(connection cli.Connection, vmi *v1.VirtualMachineInstance, spec *api
 func sriovDevices(vmi *v1.VirtualMachineInstance, functions map[string]string) ([]api.HostDevice, error) {
 	var interfaces []v1.Interface
 	statuses := map[string]networkv1.NetworkStatus{}
+	networks := vmispec.IndexNetworkSpecByName(vmi.Spec.Networks)
 	for _, iface := range vmi.Spec.Domain.Devices.Interfaces {
-		if iface.SRIOV != nil {
+		if iface.SRIOV != nil && !vmispec.IsDRANetwork(networks[iface.Name]) {
 			function := &networkv1.PciDevice{PciAddress: functions[iface.Name]}
 			statuses[iface.Name] = networkv1.NetworkStatus{DeviceInfo: &networkv1.DeviceInfo{Type: "pci", Pci: function}}
 			interfaces = append(interfaces, iface)

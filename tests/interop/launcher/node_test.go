@@ -54,35 +54,40 @@ func allocate(t *testing.T, vmi *v1.VirtualMachineInstance) map[string]Wanted {
 			}
 			t.Setenv(util.ResourceNameToEnvVar(prefix, resource), strings.Join(ids[:number+1], ","))
 			if prefix != v1.USBResourcePrefix {
-				wanted[ids[number]] = Wanted{"ua-" + kind + "-" + name, managedFor(prefix)}
-			}
-			for _, companion := range companions[ids[number]] {
-				wanted[companion] = Wanted{"", "yes"}
+				want(wanted, ids[number], "ua-"+kind+"-"+name)
 			}
 			return
 		}
 		t.Fatalf("this node has not enough of %s; add it to node_test.go and node.py", resource)
 	}
 	for _, gpu := range vmi.Spec.Domain.Devices.GPUs {
-		take("gpu", gpu.Name, gpu.DeviceName)
+		if gpu.ClaimRequest != nil {
+			want(wanted, claimed[*gpu.ClaimRequest], "ua-dra-gpu-"+gpu.Name)
+		} else {
+			take("gpu", gpu.Name, gpu.DeviceName)
+		}
 	}
 	for _, device := range vmi.Spec.Domain.Devices.HostDevices {
-		take("hostdevice", device.Name, device.DeviceName)
+		if device.ClaimRequest != nil {
+			want(wanted, claimed[*device.ClaimRequest], "ua-dra-hostdevice-"+device.Name)
+		} else {
+			take("hostdevice", device.Name, device.DeviceName)
+		}
 	}
 	for _, iface := range vmi.Spec.Domain.Devices.Interfaces {
 		if iface.SRIOV != nil {
-			wanted[sriovFunctions[iface.Name]] = Wanted{"ua-sriov-" + iface.Name, "yes"}
+			want(wanted, sriovFunctions[iface.Name], "ua-sriov-"+iface.Name)
 		}
 	}
 	return wanted
 }
 
-// managedFor: libvirt has no managed attribute for mediated devices.
-func managedFor(prefix string) string {
-	if prefix == v1.PCIResourcePrefix {
-		return "yes"
+// want adds a device and its companions. libvirt has no managed attribute for mediated devices.
+func want(wanted map[string]Wanted, source, alias string) {
+	wanted[source] = Wanted{alias, map[bool]string{true: "yes", false: ""}[strings.Contains(source, ":")]}
+	for _, companion := range companions[source] {
+		wanted[companion] = Wanted{"", "yes"}
 	}
-	return ""
 }
 
 // readVMI reads a manifest; what KubeVirt's webhooks would have filled in is filled in.

@@ -21,6 +21,7 @@ import (
 
 var (
 	real    *Libvirt
+	state   string // a directory of this process
 	nodeSys string
 	legal   = regexp.MustCompile(`^ua-[A-Za-z0-9_-]+$`)
 )
@@ -32,8 +33,8 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	_ = os.Setenv("LIBVIRT_DEBUG", "error")
-	state, err := os.MkdirTemp("/tmp", "lv")
-	if err != nil {
+	var err error
+	if state, err = os.MkdirTemp("/tmp", "lv"); err != nil {
 		panic(err)
 	}
 	defer os.RemoveAll(state)

@@ -79,7 +79,7 @@ func (n *Node) PassedThrough() map[string]*Node {
 	for _, device := range n.Find("devices").Children {
 		if device.IsPassedThrough() {
 			source := device.Find("source", "address")
-			found[source.Attr("uuid")+source.PCI()] = device
+			found[strings.ToLower(source.Attr("uuid"))+source.PCI()] = device
 		}
 	}
 	return found

@@ -114,6 +114,7 @@ func TestClaimsBesideWhatElseAVMIHas(t *testing.T) {
 		{name: "the older version of the metadata first", vmi: "two-gpus", templates: true, claims: func(c *claimant) { c.everyEntry() },
 			versions: []string{"v1alpha1", "v1beta1"}},
 		{name: "gate IOMMUFD", vmi: "two-gpus", claims: func(c *claimant) { c.everyEntry() }, pod: Pod{IOMMUFD: true}},
+		{name: "gate IOMMUFD, a GPU with audio", vmi: "gpu-with-audio", claims: func(c *claimant) { c.everyEntry() }, pod: Pod{IOMMUFD: true}},
 		{name: "gate IOMMUFD, NICs by claims", vmi: "sriov", claims: func(c *claimant) { c.everyEntry().networks() }, pod: Pod{IOMMUFD: true}},
 		{name: "gate PCINUMAAwareTopology", vmi: "devices-of-two-sockets", claims: func(c *claimant) { c.everyEntry().networks() }, pod: Pod{PCINUMA: true}},
 		{name: "layout root-bus", vmi: "everything", claims: func(c *claimant) { c.everyEntry() },

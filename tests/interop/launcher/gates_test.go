@@ -30,19 +30,24 @@ func TestVMIsOfClustersWithFeatureGates(t *testing.T) {
 		pod       Pod
 		gpus      []v1.GPU
 		change    func(*api.DomainSpec)
+		config    string
 	}{
-		{"PCINUMAAwareTopology", "dedicated-cpus-hugepages", Pod{PCINUMA: true}, nil, nil},
-		{"PCINUMAAwareTopology, with audio", "dedicated-cpus-hugepages", Pod{PCINUMA: true}, rtx, nil},
-		{"IOMMUFD", "two-gpus", Pod{IOMMUFD: true}, nil, nil},
-		{"IOMMUFD, with audio", "gpu-with-audio", Pod{IOMMUFD: true}, nil, nil},
-		{"IOMMUFD, SR-IOV", "sriov", Pod{IOMMUFD: true}, nil, nil},
-		{"IOMMUFD and PCINUMAAwareTopology", "dedicated-cpus-hugepages", Pod{IOMMUFD: true, PCINUMA: true}, nil, nil},
-		{"ACPI nodes", "two-gpus", Pod{IOMMUFD: true}, nil, withACPINodes},
+		{"PCINUMAAwareTopology", "dedicated-cpus-hugepages", Pod{PCINUMA: true}, nil, nil, ""},
+		{"PCINUMAAwareTopology, with audio", "dedicated-cpus-hugepages", Pod{PCINUMA: true}, rtx, nil, ""},
+		{"IOMMUFD", "two-gpus", Pod{IOMMUFD: true}, nil, nil, ""},
+		{"IOMMUFD, with audio", "gpu-with-audio", Pod{IOMMUFD: true}, nil, nil, ""},
+		{"IOMMUFD, with audio, always", "gpu-with-audio", Pod{IOMMUFD: true}, nil, nil, "companions: always"},
+		{"IOMMUFD, SR-IOV", "sriov", Pod{IOMMUFD: true}, nil, nil, ""},
+		{"IOMMUFD and PCINUMAAwareTopology", "dedicated-cpus-hugepages", Pod{IOMMUFD: true, PCINUMA: true}, nil, nil, ""},
+		{"ACPI nodes", "two-gpus", Pod{IOMMUFD: true}, nil, withACPINodes, ""},
 	} {
 		t.Run(gate.name, func(t *testing.T) {
 			vmi := readVMI(t, filepath.Join(harness.Root(), "fixtures/vmis", gate.vmi+".yaml"))
 			if gate.gpus != nil {
 				vmi.Spec.Domain.Devices.GPUs = gate.gpus
+			}
+			if gate.config != "" {
+				write(vmi, gate.config)
 			}
 			vmi.Name = gate.name
 			throughThePasses(t, vmi, gate.pod, gate.change, table)
@@ -126,10 +131,7 @@ func TestAMigrationTargetIsNeverRefused(t *testing.T) {
 // handedOver makes of a VMI what virt-handler sends to a target's launcher, here with a configuration
 // that a start is refused for.
 func handedOver(vmi *v1.VirtualMachineInstance, config string) {
-	if vmi.Annotations == nil {
-		vmi.Annotations = map[string]string{}
-	}
-	vmi.Annotations["passthrough.launcher-hook.io/config"] = config
+	write(vmi, config)
 	vmi.Status.Phase = v1.Running
 	vmi.Status.MigrationState = &v1.VirtualMachineInstanceMigrationState{
 		SourceNode: "one", TargetNode: "other", TargetPod: "virt-launcher-2", MigrationUID: "42",

@@ -113,12 +113,14 @@ func readVMI(t *testing.T, path string) *v1.VirtualMachineInstance {
 	return vmi
 }
 
+const annotation = "passthrough.launcher-hook.io/config"
+
 // write puts our annotation on a VMI.
 func write(vmi *v1.VirtualMachineInstance, config string) {
 	if vmi.Annotations == nil {
 		vmi.Annotations = map[string]string{}
 	}
-	vmi.Annotations["passthrough.launcher-hook.io/config"] = config
+	vmi.Annotations[annotation] = config
 }
 
 // manifests are ours and, where they are, those beside the repository.

@@ -2,6 +2,7 @@ package launcher
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -120,6 +121,10 @@ type exchange struct {
 // throughThePasses boots one VMI with two sidecars: the recorder, then ours.
 func throughThePasses(t *testing.T, vmi *v1.VirtualMachineInstance, pod Pod, change func(*api.DomainSpec), table *passesTable) exchange {
 	wanted := allocate(t, vmi)
+	if pod.IOMMUFD && !strings.Contains(vmi.Annotations[annotation], "companions: always") {
+		// KubeVirt's device plugin and DRA drivers give the pod no nodes of companions.
+		maps.DeleteFunc(wanted, func(_ string, want Wanted) bool { return want.alias == "" })
+	}
 	spec := converted(t, vmi, pod)
 	if change != nil {
 		change(spec)

@@ -27,11 +27,12 @@ func onTheNode() {
 }
 
 // KubeVirt places the devices with its gate PCINUMAAwareTopology, we with layout numa and without the
-// gate. Indexes may differ: ours are high, so that no other device moves.
+// gate. Indexes may differ: ours are high, so that no other device moves. So do slots on the expander bus:
+// KubeVirt's are in the order of host addresses, ours in the VMI's, which does not change from start to start.
 func TestLayoutNUMAPlacesAsKubeVirtDoes(t *testing.T) {
 	onTheNode()
 	table := harness.NewTable("interop-numa", "Layout numa, and KubeVirt 1.9's gate PCINUMAAwareTopology",
-		"VMI", "host node, device", "KubeVirt's own", "layout numa", "equal", "companions at its port")
+		"VMI", "host node, device", "KubeVirt's own", "layout numa", "cell and busNr equal", "companions at its port")
 	defer table.Write(t)
 	devices, same := 0, 0
 	for _, c := range []struct {
@@ -57,7 +58,8 @@ func TestLayoutNUMAPlacesAsKubeVirtDoes(t *testing.T) {
 				c.change(spec)
 			}
 			write(vmi, "layout: numa")
-			numa := withHook(t, vmi, spec).Places()
+			defined := withHook(t, vmi, spec)
+			numa := defined.Places()
 			if len(numa) != len(wanted) {
 				t.Errorf("%d devices, expected %d", len(numa), len(wanted))
 			}
@@ -70,7 +72,7 @@ func TestLayoutNUMAPlacesAsKubeVirtDoes(t *testing.T) {
 					}
 					beside = append(beside, companion)
 				}
-				equal := theirs.String() == our.String()
+				equal := theirs.Cell == our.Cell && theirs.BusNr == our.BusNr
 				if !equal {
 					t.Errorf("%s: %v, KubeVirt's own %v", host, our, theirs)
 				}
@@ -81,9 +83,10 @@ func TestLayoutNUMAPlacesAsKubeVirtDoes(t *testing.T) {
 				table.Row(c.name, hostNode(t, host)+", "+host, theirs, our, yes(equal), strings.Join(beside, " "))
 			}
 			checkEveryPortHasOneSlot(t, numa)
+			checkSlotsFollowTheVMI(t, vmi, defined)
 		})
 	}
-	table.Note("%d of %d devices are placed as KubeVirt places them.", same, devices)
+	table.Note("%d of %d devices are on the expander bus that KubeVirt puts them on.", same, devices)
 }
 
 // placedByKubeVirt is the domain with KubeVirt's own placement: by its gate, or, where the domain is
@@ -99,6 +102,40 @@ func placedByKubeVirt(t *testing.T, vmi *v1.VirtualMachineInstance, change func(
 		t.Fatalf("KubeVirt's placement: %v", err)
 	}
 	return spec
+}
+
+// checkSlotsFollowTheVMI: on each expander bus the entries' ports are in the VMI's order.
+func checkSlotsFollowTheVMI(t *testing.T, vmi *v1.VirtualMachineInstance, domain *Node) {
+	t.Helper()
+	hosts := map[string]string{}
+	for host, device := range domain.PassedThrough() {
+		hosts[device.Find("alias").Attr("name")] = host
+	}
+	places, last := domain.Places(), map[string]string{}
+	for _, alias := range aliases(vmi) {
+		place := places[hosts[alias]]
+		if place.Slot < last[place.BusNr] {
+			t.Errorf("%s: slot %s of expander bus %s, an entry before it has %s", alias, place.Slot, place.BusNr, last[place.BusNr])
+		}
+		last[place.BusNr] = place.Slot
+	}
+}
+
+// aliases are those of a VMI's entries, in its order.
+func aliases(vmi *v1.VirtualMachineInstance) []string {
+	var found []string
+	for _, gpu := range vmi.Spec.Domain.Devices.GPUs {
+		found = append(found, "ua-gpu-"+gpu.Name)
+	}
+	for _, device := range vmi.Spec.Domain.Devices.HostDevices {
+		found = append(found, "ua-hostdevice-"+device.Name)
+	}
+	for _, iface := range vmi.Spec.Domain.Devices.Interfaces {
+		if iface.SRIOV != nil {
+			found = append(found, "ua-sriov-"+iface.Name)
+		}
+	}
+	return found
 }
 
 // checkEveryPortHasOneSlot: only functions of one host slot, and no virtual function, share a port.

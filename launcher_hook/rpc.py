@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from launcher_hook import __version__
+from launcher_hook.callslots import CallSlots
 from launcher_hook.errors import (
     HookError,
     HostError,
@@ -49,25 +50,30 @@ def status_of(error: Exception) -> grpc.StatusCode:
 def rpc_service(
     name: str,
     methods: Methods,
+    slots: CallSlots,
     streams: Mapping[str, Follow] | None = None,
     after_call: Callable[[], object] = lambda: None,
 ) -> grpc.GenericRpcHandler:
     """Make a service.
 
+    Each method is registered as one that takes a stream of requests, which is the same on the wire:
+    so the message is read here, and not before a thread is ours.
+
     Args:
         methods: By name, the request's class and what answers it.
+        slots: Of the server.
         streams: Methods that answer with a stream; what their request says does not matter.
         after_call: Called after each of ``methods``, when the client has its answer.
     """
     return grpc.method_handlers_generic_handler(
         name,
         {
-            method: grpc.unary_stream_rpc_method_handler(_following(follow))
+            method: grpc.stream_stream_rpc_method_handler(_following(follow))
             for method, follow in (streams or {}).items()
         }
         | {
-            method: grpc.unary_unary_rpc_method_handler(
-                _guarded(method, request, answer, after_call),
+            method: grpc.stream_unary_rpc_method_handler(
+                _guarded(method, request, answer, slots, after_call),
                 response_serializer=lambda made: made.encode(),
             )
             for method, (request, answer) in methods.items()
@@ -75,19 +81,28 @@ def rpc_service(
     )
 
 
-def _following(follow: Follow) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
+def _following(
+    follow: Follow,
+) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
     return lambda _, context: follow(context)
 
 
 def _guarded(
-    method: str, request: type[Message], answer: Answer, after_call: Callable[[], object]
-) -> Callable[[bytes, grpc.ServicerContext], Message]:
+    method: str,
+    request: type[Message],
+    answer: Answer,
+    slots: CallSlots,
+    after_call: Callable[[], object],
+) -> Callable[[Iterator[bytes], grpc.ServicerContext], Message]:
     """Turn what an answer raises into a status whose message says what to do."""
 
-    def guarded(data: bytes, context: grpc.ServicerContext) -> Message:
+    def guarded(requests: Iterator[bytes], context: grpc.ServicerContext) -> Message:
         context.add_callback(after_call)  # when the client has its answer
         try:
-            return answer(_decode(method, request, data))
+            with slots.message_of(requests, context) as data:
+                return answer(_decode(method, request, data))
+        except grpc.RpcError:
+            raise  # the call has ended
         except HookError as error:
             context.abort(status_of(error), _details(str(error)))
         except Exception as error:
@@ -112,8 +127,10 @@ def _details(message: str) -> str:
     return f"{text[:half]} ... {text[-half:]}"  # what to do stands at the end
 
 
-def _decode(method: str, request: type[Message], data: bytes) -> Message:
+def _decode(method: str, request: type[Message], data: bytes | None) -> Message:
     try:
+        if data is None:
+            raise DecodeError("the call ended without one")
         return request.decode(data)
     except DecodeError as error:
         raise InputError(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launcher_hook.callslots import SPARE_THREADS, CallSlots
 from launcher_hook.deviceplugin.allocation import ContainerDevices, allocate
 from launcher_hook.deviceplugin.devices import Device
 from launcher_hook.deviceplugin.metrics import Tally
@@ -25,7 +26,10 @@ MOST_STREAMS = 2
 """ListAndWatch calls kept open: kubelet has one, and for a moment the one before it. Each holds a
 thread of the server, which Allocate needs; an older one is ended."""
 
-WORKERS = MOST_STREAMS + 3
+CALLS = 3
+"""Answered at once."""
+
+WORKERS = MOST_STREAMS + CALLS + SPARE_THREADS
 
 
 @dataclass(slots=True, eq=False)
@@ -172,7 +176,8 @@ def plugin_handlers(
             lambda _: api.PreStartContainerResponse(),
         ),
     }
-    return [rpc_service(SERVICE, answers, {"ListAndWatch": devices.follow})]
+    slots = CallSlots(CALLS)
+    return [rpc_service(SERVICE, answers, slots, {"ListAndWatch": devices.follow})]
 
 
 def _container(given: ContainerDevices) -> api.ContainerAllocateResponse:

@@ -11,10 +11,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launcher_hook.callslots import SPARE_THREADS
 from launcher_hook.domain.document import MAX_DOMAIN_BYTES
 from launcher_hook.errors import InputError
 from launcher_hook.hook.call import DomainHook, HookOptions, log
-from launcher_hook.hook.services import VERSIONS, hook_handlers, plugin_handlers
+from launcher_hook.hook.services import CALLS, VERSIONS, hook_handlers, plugin_handlers
 from launcher_hook.hook.workers import OneCallThreads
 from launcher_hook.schema import SchemaSet, load_schemas
 from launcher_hook.unixserver import UnixServer, serving
@@ -23,9 +24,7 @@ from launcher_hook.vmi import MAX_VMI_BYTES
 GRACE_S = 1.5
 """For a call under way at the end: the pod is gone two seconds after it was told."""
 
-_WORKERS = 2
-"""A launcher makes one call at a time; the other thread has an answer for who asks meanwhile.
-(Domains are done one after the other: with two of them in work, Info waits too.)"""
+_WORKERS = CALLS + SPARE_THREADS
 
 # A domain and a VMI as large as are taken, and what a message has besides.
 _MOST_REQUEST_BYTES = MAX_DOMAIN_BYTES + MAX_VMI_BYTES + 64 * 1024

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from launcher_hook.callslots import CallSlots
 from launcher_hook.hook.call import DomainHook, log
 from launcher_hook.leangrpc import grpc
 from launcher_hook.proto import (
@@ -23,6 +24,10 @@ VERSIONS: dict[str, ModuleType] = {
     "v1alpha2": hooks_v1alpha2,
     "v1alpha3": hooks_v1alpha3,
 }
+
+CALLS = 2
+"""A launcher makes one call at a time; the other has an answer for who asks meanwhile.
+(Domains are done one after the other: with two of them in work, Info waits too.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +76,9 @@ def hook_handlers(
     if "v1alpha3" in versions:
         points.append(hooks_info.HookPoint(name="Shutdown", priority=0))
     info = hooks_info.InfoResult(name=name, versions=versions, hookPoints=points)
-    handlers = [
-        _service("kubevirt.hooks.info.Info", {"Info": (hooks_info.InfoParams, lambda _: info)})
-    ]
+    slots = CallSlots(CALLS)
+    answers: Methods = {"Info": (hooks_info.InfoParams, lambda _: info)}
+    handlers = [_service("kubevirt.hooks.info.Info", answers, slots)]
     for version in versions:
         messages = VERSIONS[version]
         methods: Methods = {
@@ -83,14 +88,15 @@ def hook_handlers(
             methods["PreCloudInitIso"] = (messages.PreCloudInitIsoParams, _same_iso(messages))
         if version == "v1alpha3":
             methods["Shutdown"] = (messages.ShutdownParams, _shutdown(messages, shut_down))
-        handlers.append(_service(f"kubevirt.hooks.{version}.Callbacks", methods))
+        handlers.append(_service(f"kubevirt.hooks.{version}.Callbacks", methods, slots))
     return handlers
 
 
 def plugin_handlers(hook: DomainHook) -> list[grpc.GenericRpcHandler]:
     """Give the service of a KubeVirt plugin, under each of its names."""
+    slots = CallSlots(CALLS)
     return [
-        _service(api.service, {api.method: (api.request, _mutate(hook, api))})
+        _service(api.service, {api.method: (api.request, _mutate(hook, api))}, slots)
         for api in PLUGIN_APIS
     ]
 
@@ -139,9 +145,9 @@ def _made(message: Any) -> Message:
     return message
 
 
-def _service(name: str, methods: Methods) -> grpc.GenericRpcHandler:
+def _service(name: str, methods: Methods, slots: CallSlots) -> grpc.GenericRpcHandler:
     """Make a service after whose calls garbage is looked for.
 
     That costs 10 µs. Left to itself, the process grows by a megabyte before it stays as it is.
     """
-    return rpc_service(name, methods, after_call=gc.collect)
+    return rpc_service(name, methods, slots, after_call=gc.collect)

@@ -118,7 +118,7 @@ def check(data: bytes) -> None:
         assert kind.decode(wire).encode() == wire
     _, handler = HANDLERS[number[0] % len(HANDLERS)]
     try:
-        answer = handler.unary_unary(content, Call())
+        answer = handler.stream_unary(iter([content]), Call())
     except RefusedError:
         return
     assert isinstance(handler.response_serializer(answer), bytes)

@@ -243,6 +243,38 @@ def test_without_a_pod_a_claim_of_a_template_is_found_by_what_it_is_made_for(cla
     assert finding["what"] == "no ResourceClaim for 'gpus' is among the 2 that were given"
 
 
+def test_a_vms_template_needs_no_name(claims: Any) -> None:
+    vm = {"kind": "VirtualMachine", "metadata": {"name": "vm"},
+          "spec": {"template": {"spec": VMI["spec"]}}}  # fmt: skip
+    assert claims(vmi=vm, pod=None) == []
+
+
+def test_source_and_target_of_a_migration_have_each_their_own_claim(claims: Any) -> None:
+    target = change(POD, "metadata.name", "virt-launcher-vm-fghij")
+    target["status"]["resourceClaimStatuses"][0]["resourceClaimName"] = "virt-launcher-vm-9p8ql"
+    own = change(GPUS, "metadata.name", "virt-launcher-vm-9p8ql")
+    own["status"]["reservedFor"][0]["name"] = "virt-launcher-vm-fghij"
+    own["status"]["allocation"]["devices"]["results"][0]["device"] = "gpu-1"
+    shared = deepcopy(DISK)
+    shared["status"]["reservedFor"] += own["status"]["reservedFor"]
+    slices = deepcopy(SLICE)
+    slices["spec"]["devices"].append({"name": "gpu-1", "attributes": {PCI: {"string": B}}})
+    assert claims(pod=[POD, target], claims=[GPUS, own, shared], slices=[slices]) == []
+    (finding,) = claims(pod=[POD, target], claims=[GPUS, own, DISK], slices=[slices])
+    assert finding["what"].endswith("and not for pod virt-launcher-vm-fghij")
+
+
+def test_a_pod_that_has_ended_is_not_looked_at(claims: Any) -> None:
+    ended = change(POD, "metadata.name", "virt-launcher-vm-fghij")
+    ended["status"] = {"phase": "Succeeded"}
+    assert claims(pod=[POD, ended]) == []
+
+
+def test_a_claim_of_another_namespace_is_another(claims: Any) -> None:
+    (finding,) = claims(claims=[GPUS, change(DISK, "metadata.namespace", "other")])
+    assert finding["what"] == "no ResourceClaim fast-disk is among the 1 that were given"
+
+
 REQUEST = "spec.devices.requests.0"
 
 

@@ -69,7 +69,8 @@ def check_claims(
     ]
     if not entries:
         return
-    for pod in pods or ():
+    pods = [pod for pod in pods or () if not pod.is_over]
+    for pod in pods:
         yield from check_pod_claims(pod, vm, entries)
     if facts.claims is None:
         yield unseen(
@@ -91,7 +92,7 @@ def _check_entry(
     entry: DeviceRequest,
     vm: VmFacts,
     version: tuple[int, int] | None,
-    pods: Sequence[LauncherPod] | None,
+    pods: Sequence[LauncherPod],
     facts: ClaimFacts,
     assignments: Sequence[Assignment],
 ) -> Iterator[Finding]:
@@ -106,16 +107,19 @@ def _check_entry(
     written = _written(entry, assignments)
     if written is not None:
         known["the domain"] = written
-    for claim in _find_claims(entry, vm, pods, facts.claims):
+    claims = list(_find_claims(entry, vm, pods, facts.claims))
+    for claim in claims:
         if isinstance(claim, Finding):
             yield claim
             continue
-        yield from _check_reserved(claim, pods)
+        yield from _check_reserved(claim, entry, pods)
         for result in _check_allocation(claim, entry):
             if isinstance(result, Finding):
                 yield result
                 continue
-            yield from _check_slice(result, claim, entry, version, facts.slices, known)
+            # Of a template there may be one for the source and one for the target of a migration.
+            same = known if len(claims) == 1 else {}
+            yield from _check_slice(result, claim, entry, version, facts.slices, same)
     if len(set(known.values())) > 1:
         says = ", ".join(f"{source} ({who})" for who, source in known.items())
         yield fail(
@@ -151,7 +155,7 @@ def _written(entry: DeviceRequest, assignments: Sequence[Assignment]) -> HostSou
 def _find_claims(
     entry: DeviceRequest,
     vm: VmFacts,
-    pods: Sequence[LauncherPod] | None,
+    pods: Sequence[LauncherPod],
     claims: Sequence[ResourceClaim] | None,
 ) -> Iterator[ResourceClaim | Finding]:
     """The ResourceClaim of an entry; of a template there is one for each pod."""
@@ -161,15 +165,17 @@ def _find_claims(
     pod_claim = vm.vmi.claims.get(asked)
     if claims is None or pod_claim is None:
         return
-    here = [c for c in claims if not vm.vmi.namespace or c.namespace in ("", vm.vmi.namespace)]
+    namespaces = {vm.vmi.namespace, *(pod.namespace for pod in pods)} - {""}
+    here = [c for c in claims if not namespaces or c.namespace in ("", *namespaces)]
     names = [pod_claim.claim] if pod_claim.claim is not None else []
-    for pod in pods or ():
+    for pod in pods:
         if pod_claim.claim is None and asked in pod.claim_names:
             names.append(pod.claim_names[asked])
     if names:
         found = [claim for claim in here if claim.name in names]
     else:
-        launcher = f"virt-launcher-{vm.vmi.name}-"
+        # A VirtualMachine's template has no name: the VMI has that of the VM.
+        launcher = f"virt-launcher-{vm.vmi.name or vm.where.rpartition('/')[2]}-"
         found = [c for c in here if c.pod_claim == asked and c.owner.startswith(launcher)]
     yield from found
     if not found:
@@ -184,9 +190,14 @@ def _find_claims(
         )
 
 
-def _check_reserved(claim: ResourceClaim, pods: Sequence[LauncherPod] | None) -> Iterator[Finding]:
-    for pod in pods or ():
-        if claim.results is not None and pod.name not in claim.reserved_for:
+def _check_reserved(
+    claim: ResourceClaim, entry: DeviceRequest, pods: Sequence[LauncherPod]
+) -> Iterator[Finding]:
+    """That each pod that uses a claim may; one of a template is one pod's."""
+    assert entry.claim is not None
+    for pod in pods:
+        own = pod.claim_names.get(entry.claim.claim, claim.name)
+        if own == claim.name and claim.results is not None and pod.name not in claim.reserved_for:
             users = listed(claim.reserved_for) or "nobody"
             yield fail(
                 CHECK,

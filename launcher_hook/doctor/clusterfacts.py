@@ -108,6 +108,7 @@ class LauncherPod:
         namespace: Its own.
         claims: ``spec.resourceClaims[]``, by name.
         claim_names: The ResourceClaim of each that is made of a template, by the same names.
+        is_over: Whether it has ended, and has given back what it had.
     """
 
     where: str
@@ -117,6 +118,7 @@ class LauncherPod:
     namespace: str = ""
     claims: Mapping[str, PodClaim] = field(default_factory=dict)
     claim_names: Mapping[str, str] = field(default_factory=dict)
+    is_over: bool = False
 
 
 def parse_kubevirt(document: Mapping[str, Any], where: str) -> KubeVirt:
@@ -240,6 +242,7 @@ def parse_pod(document: Mapping[str, Any], where: str) -> LauncherPod:
             text_of(entry.get("name")): text_of(entry.get("resourceClaimName"))
             for entry in take_mappings(status, "resourceClaimStatuses", name)
         },
+        status.get("phase") in ("Succeeded", "Failed"),
     )
 
 

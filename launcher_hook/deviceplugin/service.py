@@ -86,7 +86,8 @@ class DeviceList:
             while True:
                 with self._changed:
                     self._changed.wait_for(lambda: stream.ended or self._version != sent)  # noqa: B023
-                    if stream.ended:
+                    # One that has to make way is given the list first, which it has asked for.
+                    if stream.ended and (sent or not self._version):
                         return
                     sent, message = self._version, self._encoded()
                 yield message

@@ -82,7 +82,8 @@ def compatibility_table() -> str:
     rows = [
         (
             "KubeVirt", newest,
-            "converter, hook manager, passes; plugin API (see Limits)", "make interop",
+            "converter, resource claims, hook manager, passes; plugin API (see Limits)",
+            "make interop",
         ),
         ("KubeVirt", go_pin("oldest", "kubevirt.io/kubevirt"), "hook manager", "make interop"),
         (
@@ -92,6 +93,11 @@ def compatibility_table() -> str:
         (
             "Kubernetes (kubelet)", go_pin("kubelet", "k8s.io/kubernetes"),
             "device and topology manager", "make interop",
+        ),
+        (
+            "Kubernetes (kubeletplugin, the library of DRA drivers)",
+            go_pin("kubelet", "k8s.io/dynamic-resource-allocation"),
+            "metadata files of resource claims", "make interop",
         ),
         (
             "Kubernetes (API server)", go_pin("kubelet", "k8s.io/kubernetes"),

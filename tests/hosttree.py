@@ -17,11 +17,15 @@ any time, so that a test can change the tree between two reads.
 
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+_WRITE_ONLY = 0o200
+_NO_MARKS = str.maketrans("", "", ":.")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class HostDevice:
         driver: Name of the bound driver; "" for none.
         parent: The bridge above, which must be in the tree or in the same list; None on a root bus.
         physfn: The PF of an SR-IOV VF, which must be in the tree or in the same list.
-        vfio_dev: Name of the vfio device, e.g. ``vfio0``; "" for none (Linux before 6.1).
+        vfio_dev: Name of the vfio device, e.g. ``vfio0``; "" for none (Linux before 6.1); None for
+            what newer kernels do: one while the function is bound to vfio-pci or a variant.
         bars: Size of each BAR in bytes, 0 for one that is not there; 64 bit, prefetchable.
     """
 
@@ -49,7 +54,7 @@ class HostDevice:
     driver: str = ""
     parent: str | None = None
     physfn: str | None = None
-    vfio_dev: str = ""
+    vfio_dev: str | None = None
     bars: tuple[int, ...] = ()
 
 
@@ -106,6 +111,8 @@ def build_host_tree(root: Path, devices: Iterable[HostDevice] = ()) -> Path:
     """
     for directory in ("bus/pci/devices", "bus/pci/drivers", "kernel/iommu_groups", "devices"):
         (root / directory).mkdir(parents=True, exist_ok=True)
+    if not (root / "bus/pci/drivers_probe").exists():
+        _write(f"{root}/bus/pci/drivers_probe", "", _WRITE_ONLY)
     waiting = {device.bdf: device for device in devices}
     while waiting:
         _add(root, next(iter(waiting.values())), waiting)
@@ -153,6 +160,8 @@ def rebind(root: Path, bdf: str, driver: str) -> None:
     if link.is_symlink():
         (_target(link) / bdf).unlink(missing_ok=True)
         link.unlink()
+    if (directory / "vfio-dev").is_dir():
+        shutil.rmtree(directory / "vfio-dev")
     if driver:
         _bind(root, str(directory), driver)
 
@@ -225,19 +234,57 @@ def _add(root: Path, device: HostDevice, waiting: dict[str, HostDevice]) -> None
     _write(f"{directory}/class", f"0x{device.cls:06x}\n")
     if device.numa is not None:
         _write(f"{directory}/numa_node", f"{device.numa}\n")
-    if device.bars:
-        _write(f"{directory}/resource", _resource(device.bars))
-    if device.vfio_dev:
-        os.makedirs(f"{directory}/vfio-dev/{device.vfio_dev}")
+    _write_what_libvirt_reads(directory, device)
     _link(f"{root}/bus/pci/devices/{device.bdf}", directory)
     if device.group is not None:
         _enter_group(root, directory, device.group)
     if device.driver:
-        _bind(root, directory, device.driver)
+        _bind(root, directory, device.driver, device.vfio_dev)
+    elif device.vfio_dev:
+        os.makedirs(f"{directory}/vfio-dev/{device.vfio_dev}")
     if device.physfn is not None:
         function = device_directory(root, device.physfn)
         _link(f"{directory}/physfn", str(function))
         _link(f"{function}/virtfn{len(list(function.glob('virtfn*')))}", directory)
+
+
+def _write_what_libvirt_reads(directory: str, device: HostDevice) -> None:
+    """Write the files of every function (Linux drivers/pci/pci-sysfs.c) that libvirt looks at.
+
+    Without one of them libvirt leaves out the step that reads it, and a VM starts that a real node
+    would not start.
+    """
+    base, sub, interface = device.cls >> 16, device.cls >> 8 & 0xFF, device.cls & 0xFF
+    _write(
+        f"{directory}/modalias",
+        f"pci:v{device.vendor:08X}d{device.device:08X}sv{device.vendor:08X}sd{device.device:08X}"
+        f"bc{base:02X}sc{sub:02X}i{interface:02X}\n",
+    )
+    _write(f"{directory}/subsystem_vendor", f"0x{device.vendor:04x}\n")
+    _write(f"{directory}/subsystem_device", f"0x{device.device:04x}\n")
+    _write(f"{directory}/revision", "0x00\n")
+    _write(f"{directory}/driver_override", "(null)\n")
+    _write(f"{directory}/resource", _resource(device.bars))
+    for name in ("remove", "rescan", "reset"):
+        _write(f"{directory}/{name}", "", _WRITE_ONLY)
+    if base != 0x06:
+        _write(f"{directory}/rom", "", 0o600)
+    _write(f"{directory}/config", _config_space(device))
+
+
+def _config_space(device: HostDevice) -> bytes:
+    """A header (PCI 3.0, 6.1) with one capability, PCI Express, that has a function level reset."""
+    is_bridge = device.cls >> 8 == 0x0604
+    # A VF's own ids read as all ones: PCIe 6.0, 9.3.4.1.1.
+    ids = (device.vendor, device.device) if device.physfn is None else (0xFFFF, 0xFFFF)
+    space = bytearray(256)
+    struct.pack_into("<HHHH", space, 0x00, *ids, 0x0006, 0x0010)  # memory, DMA; has capabilities
+    space[0x09:0x0C] = device.cls.to_bytes(3, "little")
+    space[0x0E] = 1 if is_bridge else 0
+    space[0x34] = 0x40
+    kind = 4 if is_bridge else 0  # root port, endpoint
+    struct.pack_into("<BBHI", space, 0x40, 0x10, 0, 2 | kind << 4, 0 if is_bridge else 1 << 28)
+    return bytes(space)
 
 
 def _resource(bars: tuple[int, ...]) -> str:
@@ -256,11 +303,24 @@ def _resource(bars: tuple[int, ...]) -> str:
     return "".join(lines)
 
 
-def _bind(root: Path, directory: str, driver: str) -> None:
+def _bind(root: Path, directory: str, driver: str, vfio_dev: str | None = None) -> None:
     bound = f"{root}/bus/pci/drivers/{driver}"
-    os.makedirs(bound, exist_ok=True)
+    if not os.path.isdir(bound):
+        os.makedirs(bound)
+        for name in ("bind", "unbind", "new_id", "remove_id"):
+            _write(f"{bound}/{name}", "", _WRITE_ONLY)
+        module = f"{root}/module/{driver.replace('-', '_')}"  # a module's name has no hyphens
+        os.makedirs(f"{module}/drivers", exist_ok=True)
+        _link(f"{bound}/module", module)
+        _link(f"{module}/drivers/pci:{driver}", bound)
+    bdf = os.path.basename(directory)
     _link(f"{directory}/driver", bound)
-    _link(f"{bound}/{os.path.basename(directory)}", directory)
+    _link(f"{bound}/{bdf}", directory)
+    if vfio_dev is None and driver.replace("-", "_").endswith("vfio_pci"):
+        # The kernel counts; a number that follows from the address needs no look at the others.
+        vfio_dev = f"vfio{int(bdf.translate(_NO_MARKS), 16)}"
+    if vfio_dev:
+        os.makedirs(f"{directory}/vfio-dev/{vfio_dev}")
 
 
 def _enter_group(root: Path, directory: str, group: int) -> None:
@@ -281,9 +341,9 @@ def _leave_group(directory: Path) -> None:
         shutil.rmtree(group)
 
 
-def _write(path: str, content: str) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    os.write(file, content.encode())
+def _write(path: str, content: str | bytes, mode: int = 0o644) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    os.write(file, content if isinstance(content, bytes) else content.encode())
     os.close(file)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hosttree import HostDevice, build_host_tree
+from hosttree import HostDevice, build_host_tree, device_directory
 
 from launcher_hook.bars import is_bar_size, parse_bars
 from launcher_hook.errors import HostError
@@ -51,5 +51,7 @@ def test_a_virtual_function_has_bars_of_its_own(tmp_path: Path) -> None:
     vf = HostDevice("0000:3b:00.2", bars=(1 << 20,), physfn="0000:3b:00.0")
     tree = HostTree(build_host_tree(tmp_path / "sys", [pf, vf, HostDevice("0000:3c:00.0")]))
     assert tree.bars64(PciAddress.parse("0000:3b:00.2")) == (1 << 20,)
-    assert tree.bars64(PciAddress.parse("0000:3c:00.0")) is None
+    assert tree.bars64(PciAddress.parse("0000:3c:00.0")) == ()
     assert tree.bars64(PciAddress.parse("0000:ff:00.0")) is None
+    (device_directory(tmp_path / "sys", "0000:3c:00.0") / "resource").unlink()
+    assert tree.bars64(PciAddress.parse("0000:3c:00.0")) is None

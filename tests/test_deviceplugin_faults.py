@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from hosttree import build_host_tree, device_directory, gpu, write_attribute
+from hosttree import build_host_tree, device_directory, gpu, rebind, write_attribute
 from kubelet import COMMAND, Kubelet, make_nodes, running_plugin
 from pluginnode import GPUS, PCI_IDS, RESOURCE, Node, seeds_node
 from processmemory import peak_bytes
@@ -41,7 +41,7 @@ def unreadable_vendor(node: Node) -> None:
 
 
 def no_driver(node: Node) -> None:
-    (device_directory(node.sysfs, GPUS[0]) / "driver").unlink()
+    rebind(node.sysfs, GPUS[0], "")
 
 
 def no_group(node: Node) -> None:

@@ -36,7 +36,7 @@ class Tree:
     """A node in memory; each input writes a few of its files and links anew."""
 
     def __init__(self) -> None:
-        self.root = build_host_tree(scratch() / "sys", gpu(BDF, group=42)[:2])
+        self.root = build_host_tree(scratch() / "sys", gpu(BDF, group=42, vfio_dev="")[:2])
         add_mdev(self.root, UUID, BDF, group=43, type_name="GRID T4-1Q")
         self.device = device_directory(self.root, BDF)
         self.mdev = self.root / "bus/mdev/devices" / UUID

@@ -140,7 +140,17 @@ def mmdebstrap(*arguments: str | Path) -> list[str | Path]:
     with it, also when it is killed; left behind, they would keep ``rm -r`` from taking the clone.
     """
     own_mounts = ("unshare", "--mount") if os.geteuid() == 0 else ()
-    return [*own_mounts, "mmdebstrap", "--quiet", *arguments]
+    return [*own_mounts, "mmdebstrap", "--quiet", *_aptopts_of_the_machine(), *arguments]
+
+
+def _aptopts_of_the_machine() -> list[str]:
+    """Take along whether the machine's apt minds an old Release file; a mirror may be behind."""
+    name = "Acquire::Check-Valid-Until"
+    asked = subprocess.run(
+        ["apt-config", "dump", "--format", "%v", name], capture_output=True, text=True, check=False
+    )
+    value = asked.stdout.strip()
+    return [f'--aptopt={name} "{value}"'] if asked.returncode == 0 and value else []
 
 
 def keep_trying(action: Callable[[], Result]) -> Result:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conformance.chroot import SUITE
+from conformance.chroot import TRIXIE
 from plans import SCENES, names
 from test_cases import check_expectation
 from test_lock_files import read_pins
@@ -76,7 +76,7 @@ def python_of_the_image() -> str:
 def compatibility_table() -> str:
     """Each version is read where the suite that runs against it pins it."""
     libvirt = libvirt_pins()
-    machine, chroot = libvirt["bookworm"], libvirt[SUITE]
+    machine, chroot = libvirt["bookworm"], libvirt[TRIXIE.suite]
     newest = go_pin("launcher", "kubevirt.io/kubevirt")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     rows = [
@@ -113,7 +113,7 @@ def compatibility_table() -> str:
             "make test`, `make conformance`, `make e2e",
         ),
         (
-            "libvirt, QEMU", f"{chroot}, {QEMU_OF[SUITE]}", "define, read-back, argv",
+            "libvirt, QEMU", f"{chroot}, {QEMU_OF[TRIXIE.suite]}", "define, read-back, argv",
             "make conformance",
         ),
         (

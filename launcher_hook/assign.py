@@ -424,6 +424,7 @@ def _adopted(hostdev: PresentHostdev, aliases: AliasBook) -> Assignment:
         own_slot=sriov or isinstance(hostdev.source, str),
         keep_driver=_is_vgpu_function(hostdev),
         is_claimed=alias.startswith(_CLAIM_ALIAS_PREFIX),
+        unplugged_by_launcher=sriov,
     )
 
 

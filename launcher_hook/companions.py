@@ -7,19 +7,14 @@ the guest can use are the guest's to have.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from launcher_hook.assign import AliasBook
+from launcher_hook.binding import decide_binding
 from launcher_hook.errors import HostError
 from launcher_hook.model import Assignment, HostFacts, HostFunction
 from launcher_hook.pci import PciAddress
 from launcher_hook.settings import Settings
-from launcher_hook.vfio import (
-    has_own_vfio_device,
-    is_bound_to_vfio,
-    is_bridge,
-    keeps_group_viable,
-)
+from launcher_hook.vfio import is_bound_to_vfio, is_bridge, keeps_group_viable
 
 _NONE_ATTACHED: Mapping[PciAddress, bool] = {}
 
@@ -34,8 +29,8 @@ def add_companions(
     """Attach the other functions of each assigned slot: same group, bound to vfio.
 
     What the node knows of an assigned function is noted: a VF has a guest slot of its own, and a
-    vGPU's VF keeps its driver. Nothing is added where nothing is known. A function in ``attached``,
-    which another device of the domain has, is no companion.
+    function that is on a driver of its own keeps it. Nothing is added where nothing is known. A
+    function in ``attached``, which another device of the domain has, is no companion.
 
     Returns:
         The assignments in their order, companions behind the last one of their slot and group.
@@ -60,32 +55,21 @@ def add_companions(
                     why=f"companion of {assignment.source}, IOMMU group {function.iommu_group}",
                     is_companion=True,
                 )
-                result.append(_with_facts(companion, facts, settings))
+                result.append(_with_facts(companion, facts, settings, assignment))
     return tuple(result)
 
 
-def _with_facts(assignment: Assignment, facts: HostFacts, settings: Settings) -> Assignment:
+def _with_facts(
+    assignment: Assignment,
+    facts: HostFacts,
+    settings: Settings,
+    accompanied: Assignment | None = None,
+) -> Assignment:
     address = assignment.host_address
     function = facts.functions.get(address) if address is not None else None
-    own_slot, keep_driver = assignment.own_slot, assignment.keep_driver
-    if function is not None:
-        own_slot = own_slot or function.physical_function is not None
-        keep_driver = keep_driver or has_own_vfio_device(function)
-    managed = "no" if keep_driver else _managed(assignment, settings)
-    if (own_slot, keep_driver, managed) == (
-        assignment.own_slot,
-        assignment.keep_driver,
-        assignment.managed,
-    ):
-        return assignment
-    return replace(assignment, own_slot=own_slot, keep_driver=keep_driver, managed=managed)
-
-
-def _managed(assignment: Assignment, settings: Settings) -> Literal["yes", "no"]:
-    if settings.managed == "no":
-        return "no"
-    kept = assignment.present.managed if assignment.present is not None else None
-    return "no" if settings.managed == "keep" and kept == "no" else "yes"
+    if function is not None and function.physical_function is not None:
+        assignment = replace(assignment, own_slot=True)
+    return decide_binding(assignment, function, settings, accompanied)
 
 
 _Neighbourhood = tuple[tuple[int, int, int], int]

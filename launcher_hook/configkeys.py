@@ -97,9 +97,12 @@ KEYS = {
     ),
     "managed": choice(
         get_args(Managed),
-        "libvirt's managed attribute: yes lets libvirt bind the function to vfio-pci and give it "
-        "back to its driver; no expects it on vfio-pci and leaves it there; keep leaves what the "
-        "launcher wrote.",
+        "libvirt's managed attribute. yes: libvirt binds the function to vfio-pci (written as "
+        "`<driver name='vfio' model='vfio-pci'/>`, without which libvirt 10.0 and newer look for "
+        "a variant) and gives it back to its driver; a function on a variant of vfio-pci, or a "
+        "vGPU's, keeps its driver and is written with no. no: the function stays on the vfio "
+        "driver that it is bound to. keep: as the launcher wrote it, companions as their "
+        "function. SR-IOV interfaces are always as the launcher wrote them.",
     ),
     "slots": Key(
         "name: guest address",

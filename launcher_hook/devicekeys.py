@@ -86,9 +86,9 @@ DEVICE_KEYS = {
     "driver": _group(
         _DRIVER,
         "{name: vfio}",
-        "libvirt's driver of a PCI function: model (libvirt 11.3 has it, 9.0 not) is a variant of "
-        "vfio-pci, iommufd (12.8 has it, 11.3 not) opens it, and what comes along with it, through "
-        "/dev/iommu.",
+        "libvirt's driver of a PCI function: model (libvirt 11.3 has it, 9.0 not) is vfio-pci or a "
+        "variant of it, and wins over what `managed` chooses; iommufd (12.8 has it, 11.3 not) "
+        "opens it, and what comes along with it, through /dev/iommu.",
     ),
     "bootOrder": number(1, 65535, "Place in the boot order; no other device may have it."),
     "xVga": choice(

@@ -11,11 +11,16 @@ from typing import Any
 from launcher_hook.domain.document import Element, parse_domain, print_domain
 from launcher_hook.errors import HostError, InputError, SchemaError
 from launcher_hook.schema import Fault
+from launcher_hook.vfio import VFIO_PCI
 
 _PACKAGE = (
     "pip install libvirt-python, which wants libvirt-dev, pkg-config and gcc (in a clone `make "
     "test` brings it)"
 )
+
+
+_HAS_DRIVER_MODELS = 10_000_000
+"""The first libvirt whose hostdevs have a ``<driver model=...>``, as libvirt writes versions."""
 
 
 class LibvirtCheck:
@@ -66,6 +71,10 @@ class LibvirtCheck:
         """
         tree = parse_domain(domain_xml)
         _rename(tree.getroot())
+        if validate and self._connection.getLibVersion() < _HAS_DRIVER_MODELS:
+            # What we write for newer ones, and this one overlooks; its schema does not.
+            for driver in tree.iterfind(f"./devices/hostdev/driver[@model='{VFIO_PCI}']"):
+                del driver.attrib["model"]
         flags = self._libvirt.VIR_DOMAIN_DEFINE_VALIDATE if validate else 0
         try:
             domain = self._connection.defineXMLFlags(print_domain(tree, b"").decode(), flags)

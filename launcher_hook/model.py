@@ -212,6 +212,8 @@ class PresentHostdev:
         guest_address: None where it has none, or one that is not a PCI address.
         address_type: As written, such as pci, unassigned or ccw; None where it has no address.
         managed: As written; None where it is not.
+        driver_name: Of its ``<driver>``; None where it has none.
+        driver_model: As driver_name.
         display: As written, on or off; the launcher writes it for a vGPU.
         line: Line of the element in the text it was read from.
         iommufd: As its driver has it, yes or no; None where the domain decides.
@@ -221,6 +223,8 @@ class PresentHostdev:
     alias: str | None
     guest_address: PciAddress | None
     managed: str | None = None
+    driver_name: str | None = None
+    driver_model: str | None = None
     display: str | None = None
     line: int | None = None
     address_type: str | None = None
@@ -254,7 +258,11 @@ class Assignment:
             does not unplug one function of a multi-function slot.
         keep_driver: libvirt must not bind the function to vfio-pci: it is a vGPU's VF, whose
             own driver provides the vfio device.
+        unplugged_by_launcher: It is an SR-IOV interface, which virt-launcher unplugs by itself
+            before a migration: ``managed`` and driver stay as it wrote them.
         managed: What libvirt's attribute is to be, for a function.
+        driver_model: The host driver that libvirt is told to bind a managed function to; None
+            tells it nothing.
         is_companion: It comes along with an assigned function of its slot.
         is_claimed: It is the device of a resource claim, and not of a device plugin.
         display: For a mediated device that must be written: "on", "off" or None.
@@ -268,7 +276,9 @@ class Assignment:
     present: PresentHostdev | None = None
     own_slot: bool = False
     keep_driver: bool = False
+    unplugged_by_launcher: bool = False
     managed: Literal["yes", "no"] = "yes"
+    driver_model: str | None = None
     is_companion: bool = False
     is_claimed: bool = False
     display: Literal["on", "off"] | None = None

@@ -106,7 +106,7 @@ def take_for_vgpu(assignment: Assignment, options: DeviceOptions | None) -> Assi
     """A function with a display is a vGPU's, and stays with its driver; see ``assign``."""
     if options is None or options.display is None or assignment.host_address is None:
         return assignment
-    return replace(assignment, keep_driver=True, managed="no")
+    return replace(assignment, keep_driver=True, managed="no", driver_model=None)
 
 
 def _of_companions(

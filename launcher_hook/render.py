@@ -6,6 +6,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from launcher_hook.assign import AliasBook, assign_devices
+from launcher_hook.binding import binding_warnings, take_asked_driver
 from launcher_hook.companions import add_companions, check_host
 from launcher_hook.domain.aliases import find_lost_overrides
 from launcher_hook.domain.attached import read_attached
@@ -28,10 +29,12 @@ from launcher_hook.iommufd import leave_out_companions
 from launcher_hook.model import (
     MOST_DEVICES,
     Allocation,
+    Assignment,
     EntryDevice,
     GuestPlan,
     GuestTopology,
     HostFacts,
+    HostFunction,
     PresentHostdev,
 )
 from launcher_hook.plan import plan_guest
@@ -183,6 +186,7 @@ def _decide(
     plan = plan_guest(openable.assignments, topology, inputs.settings, facts)
     if inputs.settings.devices:
         plan = _with_options(plan, root, present, facts, inputs)
+    plan = _with_binding_warnings(plan, facts, inputs.settings)
     if inputs.settings.pci_hole64 != "off":
         plan = _with_hole(plan, root, topology, inputs)
     found = (
@@ -228,13 +232,35 @@ def _with_options(
         inputs.rom_directories,
         load_names().function_name,
     )
-    placements = tuple(
-        replace(p, assignment=take_for_vgpu(p.assignment, options.get(p.assignment.alias)))
-        for p in plan.placements
-    )
+    placements = []
+    for placement in plan.placements:
+        asked = options.get(placement.assignment.alias)
+        assignment = take_for_vgpu(placement.assignment, asked)
+        if asked is not None and asked.driver_model is not None:
+            function = _function(assignment, facts)
+            assignment = take_asked_driver(
+                assignment, asked.driver_model, function, inputs.settings
+            )
+        placements.append(replace(placement, assignment=assignment))
     return replace(
-        plan, placements=placements, options=options, warnings=(*plan.warnings, *warnings)
+        plan, placements=tuple(placements), options=options, warnings=(*plan.warnings, *warnings)
     )
+
+
+def _with_binding_warnings(plan: GuestPlan, facts: HostFacts, settings: Settings) -> GuestPlan:
+    warnings = [
+        warning
+        for placement in plan.placements
+        for warning in binding_warnings(
+            placement.assignment, _function(placement.assignment, facts), settings
+        )
+    ]
+    return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
+
+
+def _function(assignment: Assignment, facts: HostFacts) -> HostFunction | None:
+    address = assignment.host_address
+    return facts.functions.get(address) if address is not None else None
 
 
 def _with_hole(

@@ -9,6 +9,9 @@ from launcher_hook.model import HostFunction
 # xe-vfio-pci: pci_driver.name is KBUILD_MODNAME (underscores) or what the vendor wrote.
 _VFIO_DRIVER = re.compile(r"(.+[-_])?vfio[-_]pci")
 
+VFIO_PCI = "vfio-pci"
+"""The driver that is for every function; its variants know more of some."""
+
 # Subclasses of base class 0x06 whose configuration header is not type 0 (Linux
 # include/linux/pci_ids.h): PCI, CardBus and semi-transparent PCI bridges. Host and ISA bridges
 # have the header of an ordinary device, and vfio treats them as one.
@@ -22,6 +25,20 @@ _HARMLESS_DRIVERS = ("", "pci-stub", "pcieport")
 def is_vfio_driver(name: str | None) -> bool:
     """Whether a driver of this name is vfio-pci or one of its vendor variants."""
     return name is not None and _VFIO_DRIVER.fullmatch(name) is not None
+
+
+def is_same_driver(name: str | None, other: str | None) -> bool:
+    """Whether two names are of one driver: modprobe and libvirt take ``-`` for ``_``."""
+    return name is not None and other is not None and _plain(name) == _plain(other)
+
+
+def _plain(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def is_bound_to_variant(function: HostFunction) -> bool:
+    """Whether it is bound to a vendor's variant of vfio-pci, e.g. ``mlx5_vfio_pci``."""
+    return is_vfio_driver(function.driver) and not is_same_driver(function.driver, VFIO_PCI)
 
 
 def is_bound_to_vfio(function: HostFunction) -> bool:

@@ -140,11 +140,14 @@ def mmdebstrap(*arguments: str | Path) -> list[str | Path]:
     with it, also when it is killed; left behind, they would keep ``rm -r`` from taking the clone.
     """
     own_mounts = ("unshare", "--mount") if os.geteuid() == 0 else ()
-    return [*own_mounts, "mmdebstrap", "--quiet", *_aptopts_of_the_machine(), *arguments]
+    return [*own_mounts, "mmdebstrap", "--quiet", *arguments]
 
 
-def _aptopts_of_the_machine() -> list[str]:
-    """Take along whether the machine's apt minds an old Release file; a mirror may be behind."""
+def age_options() -> list[str]:
+    """Give mmdebstrap what the machine's apt thinks of an old Release file: a mirror may be behind.
+
+    mmdebstrap reads nothing of the machine's configuration by itself.
+    """
     name = "Acquire::Check-Valid-Until"
     asked = subprocess.run(
         ["apt-config", "dump", "--format", "%v", name], capture_output=True, text=True, check=False

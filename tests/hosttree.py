@@ -147,6 +147,14 @@ def device_directory(root: Path, bdf: str) -> Path:
     return _target(root / "bus/pci/devices" / bdf)
 
 
+def vfio_device(bdf: str) -> str:
+    """The name of a function's vfio device, where a HostDevice does not say another.
+
+    The kernel counts; a number that follows from the address needs no look at the others.
+    """
+    return f"vfio{int(bdf.translate(_NO_MARKS), 16)}"
+
+
 def write_attribute(root: Path, bdf: str, name: str, content: str | bytes) -> None:
     """Overwrite or add an attribute file; nothing is appended, not even a line feed."""
     data = content if isinstance(content, bytes) else content.encode()
@@ -317,8 +325,7 @@ def _bind(root: Path, directory: str, driver: str, vfio_dev: str | None = None) 
     _link(f"{directory}/driver", bound)
     _link(f"{bound}/{bdf}", directory)
     if vfio_dev is None and driver.replace("-", "_").endswith("vfio_pci"):
-        # The kernel counts; a number that follows from the address needs no look at the others.
-        vfio_dev = f"vfio{int(bdf.translate(_NO_MARKS), 16)}"
+        vfio_dev = vfio_device(bdf)
     if vfio_dev:
         os.makedirs(f"{directory}/vfio-dev/{vfio_dev}")
 

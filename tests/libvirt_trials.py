@@ -52,12 +52,23 @@ def faults_of(t: Trial, reference: bytes, answer: bytes) -> list[str]:
     """What does not hold in libvirt's read-back of ours.
 
     Our devices are where planned, the others where they are without us, and rendering the
-    read-back changes no byte.
+    read-back changes no byte; where libvirt has no driver models (9.0), nothing but these.
     """
     faults = [f"{t.name}: {line}" for line in (*moved(reference, answer), *misplaced(t, answer))]
-    if t.next(answer).rendered.xml != answer:
+    again = t.next(answer).rendered.xml
+    if again != answer and (_MODEL in answer or _without_model(again) != _without_model(answer)):
         faults.append(f"{t.name}: rendering what libvirt read back changes it")
     return faults
+
+
+_MODEL = b"<driver name='vfio' model='vfio-pci'"
+
+
+def _without_model(xml: bytes) -> str:
+    domain = etree.fromstring(xml)
+    for driver in domain.iterfind("devices/hostdev/driver[@model]"):
+        del driver.attrib["model"]
+    return etree.canonicalize(domain, strip_text=True)
 
 
 def misplaced(t: Trial, answer: bytes) -> list[str]:

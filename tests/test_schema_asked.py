@@ -50,7 +50,7 @@ def test_what_a_libvirt_does_not_know_is_refused_by_its_name(
     [
         ("11.3.0", {"driver": "{model: mlx5_vfio_pci}"}, b'<driver model="mlx5_vfio_pci"/>'),
         ("11.3.0", {"display": "on", "ramfb": "on"}, b'managed="no" display="on" ramfb="on"'),
-        ("9.0.0", {"driver": "{name: vfio}"}, b'<driver name="vfio"/>'),
+        ("9.0.0", {"driver": "{name: vfio}"}, b'<driver name="vfio" model="vfio-pci"/>'),
         ("9.0.0", {"rom": "{bar: off}", "bootOrder": "9"}, b'<boot order="9"/>'),
     ],
 )

@@ -21,6 +21,7 @@ from hosttree import (
     gpu_behind_port,
     rebind,
     remove,
+    vfio_device,
     write_attribute,
 )
 from hypothesis import given
@@ -67,6 +68,7 @@ def test_a_function_is_read_with_all_its_facts(root: Path) -> None:
         iommu_group=42,
         numa_node=1,
         driver="vfio-pci",
+        vfio_device=vfio_device("0000:81:00.0"),
         bridges=(PORT,),
     )
 
@@ -353,7 +355,12 @@ def test_what_may_not_be_read_is_not_known(unprivileged_root: Path) -> None:
     directory = device_directory(unprivileged_root, "0000:81:00.0")
     forbid(directory / "vendor")
     assert read(unprivileged_root) == HostFunction(
-        GPU, device_id=0x1F08, class_code=0x030000, iommu_group=42, driver="vfio-pci"
+        GPU,
+        device_id=0x1F08,
+        class_code=0x030000,
+        iommu_group=42,
+        driver="vfio-pci",
+        vfio_device=vfio_device("0000:81:00.0"),
     )
     forbid(directory)
     assert HostTree(unprivileged_root).function(GPU) == HostFunction(GPU)

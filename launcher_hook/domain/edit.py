@@ -122,6 +122,8 @@ def _hostdev(placement: Placement, adopted: Element | None) -> Element:
         hostdev.set("type", "pci")
         hostdev.set("managed", assignment.managed)
         etree.SubElement(source, "address", _numbers(assignment.host_address))
+        if assignment.driver_model is not None:
+            etree.SubElement(hostdev, "driver", name="vfio", model=assignment.driver_model)
     else:
         hostdev.set("type", "mdev")
         hostdev.set("model", (adopted.get("model") if adopted is not None else None) or "vfio-pci")

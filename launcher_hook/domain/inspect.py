@@ -88,6 +88,8 @@ def read_hostdev(hostdev: Element, where: str) -> PresentHostdev:
         alias=alias_of(hostdev) or None,
         guest_address=guest_address(hostdev, place),
         managed=hostdev.get("managed"),
+        driver_name=driver.get("name") if driver is not None else None,
+        driver_model=driver.get("model") if driver is not None else None,
         display=hostdev.get("display"),
         line=hostdev.sourceline,
         address_type=None if address is None else address.get("type"),

@@ -39,6 +39,10 @@ def add_options(hostdev: Element, options: DeviceOptions) -> None:
         given = {name: str(value) for name, value in values.items() if value is not None}
         if not given:
             continue
+        there = hostdev.find(f"./{tag}")
+        if there is not None:  # a driver that we chose ourselves
+            there.attrib.update(given)
+            continue
         child = etree.SubElement(hostdev, tag, given)
         source = hostdev.find("./source")
         if tag == "driver" and source is not None:

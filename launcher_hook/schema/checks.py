@@ -6,6 +6,7 @@ was wrong before us stays as it is; we refuse only what we brought ourselves.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lxml import etree
@@ -18,6 +19,7 @@ from launcher_hook.schema.fault import Element, Fault, fault_at, first_faults
 from launcher_hook.schema.guest import read_guest
 from launcher_hook.schema.rules import Finding, rule_findings
 from launcher_hook.schema.sets import FragmentName, SchemaSet, named_faults
+from launcher_hook.vfio import VFIO_PCI
 
 # libxml2 takes a second for 40,000 foreign elements, and four times that for twice as many.
 _MOST_ELEMENTS = 10_000
@@ -86,12 +88,38 @@ def check_written(
         SchemaError: Something that we wrote is wrong.
         InputError: A device of ours came with something that libvirt would refuse.
     """
-    warnings = [
-        *_check_fragments(written, before, schemas),
-        *_check_rules(written, before, after_root),
-        *_check_document(before, after_root, schemas),
-    ]
+    with _without_unknown_model(written, schemas):
+        warnings = [
+            *_check_fragments(written, before, schemas),
+            *_check_rules(written, before, after_root),
+            *_check_document(before, after_root, schemas),
+        ]
     return tuple(dict.fromkeys(warnings))
+
+
+@contextmanager
+def _without_unknown_model(written: Sequence[Element], schemas: SchemaSet) -> Iterator[None]:
+    """Leave out our ``<driver model='vfio-pci'/>`` while a libvirt is asked that has no models.
+
+    Such a libvirt (9.0) overlooks the attribute, and binds to vfio-pci as it always did.
+    """
+    drivers = [] if schemas.knows_driver_model else list(_drivers_with_our_model(written))
+    whole = [dict(driver.attrib) for driver in drivers]
+    for driver in drivers:
+        del driver.attrib["model"]
+    try:
+        yield
+    finally:
+        for driver, attributes in zip(drivers, whole, strict=True):
+            driver.attrib.clear()
+            driver.attrib.update(attributes)  # in the order that they had
+
+
+def _drivers_with_our_model(written: Sequence[Element]) -> Iterator[Element]:
+    for element in written:
+        driver = element.find("driver") if element.tag == "hostdev" else None
+        if driver is not None and driver.get("model") == VFIO_PCI:
+            yield driver
 
 
 def _check_fragments(

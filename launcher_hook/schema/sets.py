@@ -33,6 +33,10 @@ UNNAMED = "unnamed"
 """The rule of a fault whose reason the fault finder does not find. libvirt itself does not check a
 domain against its schema unless it is asked to, so such a fault alone refuses nothing."""
 
+_WITH_MODEL = """<hostdev mode="subsystem" type="pci" managed="yes">
+<source><address domain="0x0000" bus="0x01" slot="0x00" function="0x0"/></source>
+<driver name="vfio" model="vfio-pci"/><alias name="ua-x"/></hostdev>"""
+
 # The fault finder takes a second and 40 MB for three times as many.
 _MOST_EXPLAINED = 5_000
 
@@ -61,6 +65,11 @@ class SchemaSet(ABC):
             self.fragment_faults(element, "hostdev" if element.tag == "hostdev" else "controller")
             for element in elements
         )
+
+    @cached_property
+    def knows_driver_model(self) -> bool:
+        """Whether a hostdev's ``<driver>`` may have a ``model``: libvirt 9.0 has none, 11.3 has."""
+        return self.fragments_valid([etree.fromstring(_WITH_MODEL)])
 
     @abstractmethod
     def document_valid(self, root: Element) -> bool:

@@ -64,7 +64,8 @@ class Chroot:
         new = self.root.with_name(f"{self.root.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         new.parent.mkdir(parents=True, exist_ok=True)
-        options = [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
+        options = debian.age_options()
+        options += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
         done = subprocess.run(
             debian.mmdebstrap(
                 "--variant=apt", f"--include={','.join(PACKAGES)}",

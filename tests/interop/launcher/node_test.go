@@ -76,7 +76,7 @@ func allocate(t *testing.T, vmi *v1.VirtualMachineInstance) map[string]Wanted {
 	}
 	for _, iface := range vmi.Spec.Domain.Devices.Interfaces {
 		if iface.SRIOV != nil {
-			want(wanted, sriovFunctions[iface.Name], "ua-sriov-"+iface.Name)
+			wanted[sriovFunctions[iface.Name]] = Wanted{"ua-sriov-" + iface.Name, "no"}
 		}
 	}
 	return wanted

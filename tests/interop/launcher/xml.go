@@ -222,6 +222,12 @@ func LostOfDevice(given, back *Node) []string {
 	for _, child := range given.Children {
 		switch kept := back.Find(child.Tag()); {
 		case child.Tag() == "source", child.Tag() == "address", child.Tag() == "alias":
+		case child.Tag() == "driver" && kept != nil: // the hook may add which one libvirt binds
+			for _, attribute := range child.Attrs {
+				if kept.Attr(attribute.Name.Local) != attribute.Value {
+					lost = append(lost, "driver@"+attribute.Name.Local)
+				}
+			}
 		case kept == nil || kept.Canonical() != child.Canonical():
 			lost = append(lost, child.Canonical())
 		}

@@ -20,7 +20,7 @@ NOT_IN_ALIAS = re.compile(r"[^A-Za-z0-9_-]")
 
 def find_devices(
     requests: Sequence[DeviceRequest],
-    claims: Mapping[str, PresentHostdev],
+    hostdevs: Mapping[str, PresentHostdev],
     allocations: Mapping[str, Allocation],
     devices: Mapping[str, EntryDevice],
     taken: Collection[HostSource],
@@ -29,7 +29,7 @@ def find_devices(
 
     Args:
         requests: In the VMI's order.
-        claims: The hostdevs of requests, by path.
+        hostdevs: Those of requests, by path.
         allocations: By variable.
         devices: What is told, by path.
         taken: What others have: hostdevs of requests, interfaces, disks.
@@ -44,8 +44,8 @@ def find_devices(
         if device is None:
             continue
         where = f"{request.path} ({request.name!r})"
-        if request.path in claims:
-            there = claims[request.path].source
+        if request.path in hostdevs:
+            there = hostdevs[request.path].source
             if device.is_demand and device.source != there:
                 raise InputError(
                     device.origin,
@@ -99,15 +99,15 @@ def find_hostdevs(
 ) -> dict[str, PresentHostdev]:
     """Find the hostdev that the launcher wrote for a request, by the request's path."""
     free = {hostdev.alias: hostdev for hostdev in present if hostdev.alias}
-    claims = {}
+    found = {}
     for request in requests:
-        claim = free.pop(f"ua-{request.launcher_alias}", None)
-        if claim is not None:
-            claims[request.path] = claim
+        hostdev = free.pop(f"ua-{request.launcher_alias}", None)
+        if hostdev is not None:
+            found[request.path] = hostdev
     left = [
         request
         for request in requests
-        if request.path not in claims and NOT_IN_ALIAS.search(request.name)
+        if request.path not in found and NOT_IN_ALIAS.search(request.name)
     ]
     # The alias that we gave in an earlier pass instead of one that libvirt drops.
     given: dict[str, list[str]] = {}
@@ -118,7 +118,7 @@ def find_hostdevs(
         clean = NOT_IN_ALIAS.sub("-", f"ua-{request.launcher_alias}")
         one = next((alias for alias in given.get(clean, ()) if alias in free), None)
         if one is not None:
-            claims[request.path] = free.pop(one)
+            found[request.path] = free.pop(one)
     # libvirt has dropped it: passes 2 and 3 of a hook that came late. The launcher writes the
     # hostdevs of hostDevices first, and of either list those of claims last (kubevirt
     # pkg/virt-launcher/virtwrap: generateConverterContext, NewHostDeviceDomainConfigurator).
@@ -126,11 +126,11 @@ def find_hostdevs(
     by_source = {hostdev.source: hostdev for hostdev in nameless}
     for request in left:
         device = devices.get(request.path)
-        if request.path not in claims and device is not None and device.source in by_source:
-            claims[request.path] = by_source.pop(device.source)
+        if request.path not in found and device is not None and device.source in by_source:
+            found[request.path] = by_source.pop(device.source)
     nameless = [hostdev for hostdev in nameless if hostdev.source in by_source]
-    left = [request for request in left if request.path not in claims]
+    left = [request for request in left if request.path not in found]
     left.sort(key=lambda request: (request.kind == "gpu", request.resource is None))
     if len(nameless) == len(left):
-        claims.update(zip((request.path for request in left), nameless, strict=True))
-    return claims
+        found.update(zip((request.path for request in left), nameless, strict=True))
+    return found

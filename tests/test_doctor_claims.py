@@ -11,6 +11,8 @@ from cases import CASES
 from doctored import Findings, doctor, of  # noqa: F401
 from metadata import NEWEST, OLDER, PCI, both, device, document, stream, write
 
+from launcher_hook.cli import main
+
 A, B = "0000:86:00.0", "0000:af:00.0"
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
 
@@ -369,6 +371,14 @@ def test_the_domain_has_the_allocated_device(claims: Any) -> None:
     (finding,) = claims(*domain, slices=[slices])
     assert finding["where"].endswith("spec.domain.devices.hostDevices[0]")
     assert "0000:3b:00.0 (the domain), 0000:af:00.0 (resourceslice/" in finding["what"]
+
+
+@pytest.mark.parametrize("options", [["--device", "gpu0"], ["--dra-metadata", "/nowhere"]])
+def test_an_option_that_cannot_be_read_is_no_finding(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--vmi", str(CASES / "claim/vmi.json"), *options]) == 2
+    assert capsys.readouterr().err.startswith(f"launcher-hook: {options[0]}")
 
 
 def test_an_option_that_contradicts_is_an_error(claims: Any) -> None:

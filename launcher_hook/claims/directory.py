@@ -54,12 +54,28 @@ def read_directory(
     Raises:
         InputError: There is no such directory, or a file in it does not say one device.
     """
-    base = _find_base(directory)
+    base = find_base(directory)
     return {
         request.path: _read_entry(base, request, pod_claims.get(request.claim.claim))
         for request in requests
         if request.resource is None and request.claim is not None
     }
+
+
+def find_base(directory: Path) -> Path:
+    """Find ``dra-device-attributes`` in what a user gives, which may be the directory above.
+
+    Raises:
+        InputError: It is not there.
+    """
+    for base in (directory, directory / _NAME):
+        if (base / _CLAIMS).is_dir() or (base / _TEMPLATES).is_dir():
+            return base
+    if not directory.is_dir():
+        raise InputError(f"--dra-metadata {directory}", "there is no such directory", _COPY)
+    raise InputError(
+        f"--dra-metadata {directory}", f"it has neither {_CLAIMS} nor {_TEMPLATES}", _COPY
+    )
 
 
 def find_places(base: Path, request: DeviceRequest, pod_claim: PodClaim | None) -> list[Path]:
@@ -172,17 +188,6 @@ def _read_entry(base: Path, request: DeviceRequest, pod_claim: PodClaim | None) 
         "writes no such file does not work with KubeVirt 1.8 and newer",
     )
     return EntryDevice(None, str(base), fault=fault)
-
-
-def _find_base(directory: Path) -> Path:
-    for base in (directory, directory / _NAME):
-        if (base / _CLAIMS).is_dir() or (base / _TEMPLATES).is_dir():
-            return base
-    if not directory.is_dir():
-        raise InputError(f"--dra-metadata {directory}", "there is no such directory", _COPY)
-    raise InputError(
-        f"--dra-metadata {directory}", f"it has neither {_CLAIMS} nor {_TEMPLATES}", _COPY
-    )
 
 
 def _list_files(place: Path) -> Iterator[Path]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from launcher_hook.arguments import make_parser
+from launcher_hook.claims.directory import find_base
+from launcher_hook.claims.named import parse_device
 from launcher_hook.claims.sources import read_devices
 from launcher_hook.config import read_settings
 from launcher_hook.deviceplugin.configfile import MAX_CONFIG_BYTES, read_selection
@@ -344,6 +346,10 @@ def _sidecar_options(vm: VmFacts | None) -> argparse.Namespace | None:
 
 def _read_claims(sources: Sources, vm: VmFacts | None) -> ClaimFacts:
     """Read what there is of resource claims, and the devices that a user names."""
+    for text in sources.device:  # the user's own mistakes are no findings
+        parse_device(text)
+    if sources.dra_metadata is not None:
+        find_base(sources.dra_metadata)
     claims = _read_some(sources.resource_claims, "ResourceClaim", parse_claim)
     slices = _read_some(sources.resource_slices, "ResourceSlice", parse_slice)
     vmi = Vmi() if vm is None or vm.vmi is None else vm.vmi

@@ -21,7 +21,7 @@ from launcher_hook.env import (
     parse_env_file,
 )
 from launcher_hook.errors import HookError, InputError
-from launcher_hook.files import read_file, write_file
+from launcher_hook.files import check_stdin, read_file, write_file
 from launcher_hook.lifecycle import end_on_signals, leave
 from launcher_hook.settings import Settings
 from launcher_hook.snapshot import check_known, open_host
@@ -299,8 +299,14 @@ def _read_inputs(arguments: argparse.Namespace) -> "Inputs":
     from launcher_hook.claims.sources import read_devices
     from launcher_hook.render import Inputs
 
-    if arguments.domain == "-" and arguments.vmi == "-":
-        raise InputError("--vmi -", "stdin is the domain already", "give one of the two as a file")
+    check_stdin(
+        {
+            "--domain": arguments.domain,
+            "--vmi": arguments.vmi,
+            "--config": arguments.config,
+            "--env-file": arguments.env_file,
+        }
+    )
     vmi = Vmi()
     if arguments.vmi is not None:
         vmi = parse_vmi(read_file(arguments.vmi, MAX_VMI_BYTES), _where(arguments.vmi))

@@ -134,7 +134,9 @@ def parse_yaml(content: str | bytes, where: str) -> Any:
     """
     import yaml
 
-    class _Loader(yaml.SafeLoader):
+    from launcher_hook.yamlfault import explain_yaml, refuse_double_keys
+
+    class _Loader(refuse_double_keys(yaml.SafeLoader)):  # type: ignore[misc]
         """YAML in which every scalar but null is text, and which has no aliases.
 
         ``managed: yes`` is no boolean here, ``0000:00:08`` no number of minutes; and nine lines
@@ -156,8 +158,6 @@ def parse_yaml(content: str | bytes, where: str) -> Any:
     try:
         return yaml.load(content, Loader=_Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        from launcher_hook.yamlfault import explain_yaml
-
         what = f"it is not YAML: {explain_yaml(error)}"
         raise InputError(where, what, "mend the YAML") from None
 

@@ -40,9 +40,12 @@ def print_default(key: str) -> str:
 
 
 def _truth(value: Any, where: str) -> bool:
-    if value not in ("true", "false"):
-        raise refusal(where, value, "is not allowed", "write true or false")
-    return bool(value == "true")
+    # YAML's three spellings of a boolean (YAML 1.2, 10.3.2), which an editor takes for one.
+    if value in ("true", "True", "TRUE"):
+        return True
+    if value in ("false", "False", "FALSE"):
+        return False
+    raise refusal(where, value, "is not allowed", "write true or false")
 
 
 def _pci_hole(value: Any, where: str) -> PciHole64:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from launcher_hook.errors import HostError, InputError, UnreadableError
@@ -30,6 +31,24 @@ def check_absence(error: OSError, where: str) -> None:
         raise UnreadableError(
             where, f"cannot be read: {error.strerror}", "see the kernel's log; reset or replace it"
         ) from error
+
+
+def check_stdin(files: Mapping[str, str | None]) -> None:
+    """Refuse that two options read stdin: the second would find it empty.
+
+    Args:
+        files: The file of each option, ``-`` for stdin, in the order of the message.
+
+    Raises:
+        InputError: Two are stdin.
+    """
+    readers = [option for option, name in files.items() if name == "-"]
+    if len(readers) > 1:
+        raise InputError(
+            f"{readers[1]} -",
+            f"stdin is {readers[0]} already",
+            "give one of the two as a file",
+        )
 
 
 def read_file(name: str, most_bytes: int) -> bytes:

@@ -181,12 +181,12 @@ def load_documents(
         return
     import yaml  # here: a launcher always sends JSON
 
+    from launcher_hook.yamlfault import explain_yaml, refuse_double_keys
+
     try:
         # Not libyaml's loader: it ends the process on deep nesting.
-        yield from yaml.load_all(text, Loader=yaml.SafeLoader)
+        yield from yaml.load_all(text, Loader=refuse_double_keys(yaml.SafeLoader))
     except (yaml.YAMLError, *_RAISED_BY_CONSTRUCTORS) as error:
-        from launcher_hook.yamlfault import explain_yaml
-
         what = f"it is not YAML: {explain_yaml(error)}"
         raise InputError(where, what, f"give a {kind} manifest") from None
 

@@ -249,7 +249,9 @@ def test_a_plan_of_nothing_says_so(output: str) -> None:
         (["--rom-dir", "roms"], 2, "--rom-dir roms: 'roms' is no directory to be allowed"),
         (["--schema-version", "1.0"], 2, "there are no libvirt schemas of version '1.0'"),
         (["--env", DEVICES, "-o", "/nonexistent/x"], 2, "-o /nonexistent/x: it cannot be written"),
-        (["--domain", "-", "--vmi", "-"], 2, "stdin is the domain already"),
+        (["--domain", "-", "--vmi", "-"], 2, "--vmi -: stdin is --domain already"),
+        (["--domain", "-", "--config", "-"], 2, "--config -: stdin is --domain already"),
+        (["--vmi", "-", "--env-file", "-"], 2, "--env-file -: stdin is --vmi already"),
         (["--env", DEVICES, "--set", "slots.gpu0=0000:00:1f.0"], 3, "is reserved for the ICH9"),
     ],
 )

@@ -175,3 +175,32 @@ def test_a_source_that_was_wrong_is_read_again() -> None:
 def test_an_annotation_that_would_fill_a_hooks_container_is_refused_unread() -> None:
     with pytest.raises(InputError, match="annotation: it has 200001 characters; give at most"):
         read_settings(annotation=("annotation", "[" + "a," * 100_000))
+
+
+@pytest.mark.parametrize("text", ["true", "True", "TRUE", "false", "False", "FALSE"])
+def test_a_boolean_may_have_each_of_yamls_spellings(text: str) -> None:
+    """An editor that goes by the published schema takes them all."""
+    assert read_settings(("f", f"strict: {text}".encode())).strict is (text.lower() == "true")
+
+
+@pytest.mark.parametrize("text", ["tRue", "yes", "on", "1", "y"])
+def test_what_is_no_boolean_of_yaml_is_none_here(text: str) -> None:
+    with pytest.raises(InputError, match="strict: .* is not allowed; write true or false"):
+        read_settings(("f", f"strict: {text}".encode()))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "layout: numa\nlayout: mirror",
+        '{"layout": "numa", "layout": "numa"}',
+        "slots:\n  gpu0: 0000:18:00.0\n  gpu0: 0000:19:00.0",
+        "devices: {gpu0: {bootOrder: 1, bootOrder: 2}}",
+    ],
+)
+def test_a_key_that_is_written_twice_is_refused(text: str) -> None:
+    """YAML's reader would take the last one without a word."""
+    with pytest.raises(
+        InputError, match=r"^f: it is not YAML: key '\w+' is written twice, in line"
+    ):
+        read_settings(("f", text.encode()))

@@ -86,7 +86,7 @@ def test_a_later_kubevirts_fields_in_a_cr_are_none_of_ours() -> None:
         ("{", "f: it is not YAML"),
         ("kind: Pod", "f: kind: 'Pod' is not KubeVirt; give a KubeVirt CR"),
         ("items: []", "f: it is a list of other than one KubeVirt"),
-        ("kind: KubeVirt\nspec: []\npermittedHostDevices: x\nspec: 5", "f: spec: '5' is not a map"),
+        ("kind: KubeVirt\npermittedHostDevices: x\nspec: 5", "f: spec: '5' is not a map"),
         ("permittedHostDevices: [a]", "f: permittedHostDevices: .* is not a mapping"),
         ("pciHostDevice: []", "f: pciHostDevice: there is no such key; write 'pciHostDevices'"),
         ("pciHostDevices: [{resourceName: a.com/x}]",
@@ -147,3 +147,10 @@ def test_a_vendor_that_cannot_be_meant_is_refused(vendor: str, message: str) -> 
 def test_config_and_vendor_together_are_refused() -> None:
     with pytest.raises(InputError, match="--vendor: --config says already what is offered"):
         make_selection("f", ["10de"], [], None)
+
+
+def test_entries_at_two_places_are_refused() -> None:
+    """One of the two lists would be lost."""
+    text = b"pciHostDevices: []\npermittedHostDevices: {pciHostDevices: []}\n"
+    with pytest.raises(InputError, match="f: pciHostDevices: it is written below permittedHostDev"):
+        read_selection(text, "f")

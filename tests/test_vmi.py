@@ -269,3 +269,9 @@ def test_a_configuration_that_is_no_text_is_refused() -> None:
     annotations = {"passthrough.launcher-hook.io/config": {"layout": "root-bus"}}
     with pytest.raises(InputError, match="is not a string; put the YAML into quotes"):
         parse(manifest(annotations=annotations))
+
+
+def test_a_manifest_with_a_key_twice_is_refused() -> None:
+    text = b"kind: VirtualMachineInstance\nspec: {}\nspec: {domain: {}}\n"
+    with pytest.raises(InputError, match="key 'spec' is written twice, in line 3, column 1"):
+        parse_vmi(text, "vmi.yaml")

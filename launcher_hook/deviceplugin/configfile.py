@@ -195,6 +195,13 @@ def _flatten(document: dict[str, Any], where: str) -> dict[str, Any]:
         fragment = dict(document)
         inner = _mapping(fragment.pop(_PERMITTED, None) or {}, f"{where}: {_PERMITTED}")
         inner.pop("usb", None)  # virt-handler's
+        twice = next((key for key in inner if key in fragment), None)
+        if twice is not None:
+            raise InputError(
+                f"{where}: {twice}",
+                f"it is written below {_PERMITTED} too",
+                "write all entries in one of the two places",
+            )
         return {**inner, **fragment}
     if document["kind"] != "KubeVirt":
         raise InputError(

@@ -42,7 +42,7 @@ from launcher_hook.doctor.vmfacts import KINDS, VmFacts, parse_vm
 from launcher_hook.domain.document import MAX_DOMAIN_BYTES
 from launcher_hook.env import merge_environments, parse_allocations, parse_assignment
 from launcher_hook.errors import HookError, HostError, InputError
-from launcher_hook.files import read_file
+from launcher_hook.files import check_stdin, read_file
 from launcher_hook.host import Host
 from launcher_hook.render import Inputs, render_domain
 from launcher_hook.rompath import check_directories
@@ -140,13 +140,8 @@ def _check_sources(sources: Sources) -> None:
         "--resource-slices": sources.resource_slices,
         "--domain": sources.domain,
     }
-    stdin = [option for option, name in files.items() if name == "-"]
-    if sources.config is not None and sources.config[0] == "-":
-        stdin.insert(0, "--config")
-    if len(stdin) > 1:
-        raise InputError(
-            f"{stdin[1]} -", f"stdin is {stdin[0]} already", "give one of the two as a file"
-        )
+    config = None if sources.config is None else sources.config[0]
+    check_stdin({"--config": config, **files})
     if not _has_node(sources) and not any(files.values()):
         raise InputError(
             "doctor",

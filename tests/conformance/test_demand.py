@@ -119,5 +119,6 @@ def test_no_device_of_any_kind_moves(machine: str, driver: LibvirtDriver) -> Non
         else:
             faults += faults_of(t, reference, answer)
     assert not faults, "\n".join(faults)
+    print(f"{machine}: {compared} of {len(trials)} domains compared, 0 moved")
     if not all(isinstance(r, LibvirtRefusedError) and r.lacks_qemu for r in references):
-        assert compared > 30
+        assert compared > 25

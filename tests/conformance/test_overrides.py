@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cases import read_case
-from libvirt_driver import LibvirtDriver, for_this_machine
+from libvirt_driver import LibvirtDriver, LibvirtRefusedError, for_this_machine
 from libvirt_trials import trial
 
 
@@ -26,7 +26,11 @@ def test_each_device_keeps_the_override_that_names_it(
 ) -> None:
     """libvirt itself counts which device is hostdev0, in the domain without us and in ours."""
     t = trial("override-follows-aliases", read_case("override-follows-aliases", tmp_path))
-    plain = marks(driver.qemu_argv(for_this_machine(t.inputs.domain_xml)))
+    (answer,) = driver.qemu_argv_all([for_this_machine(t.inputs.domain_xml)])
+    if isinstance(answer, LibvirtRefusedError):
+        assert "not supported by the host" in str(answer)  # 12.8 looks for an IOMMU here already
+        pytest.skip(str(answer))
+    plain = marks(answer)
     assert len(plain) == 7
     for _ in range(passes - 1):
         t = t.next(t.ours)

@@ -18,7 +18,7 @@ test: setup ## run the tests, against a real libvirt too; ARGS="-k name -x"
 	@$(SETUP) system
 	@.venv/bin/pytest --ignore=tests/conformance --ignore=tests/e2e $(ARGS)
 
-conformance: setup ## run libvirt's own test domains through ours, and in two libvirts; tables in build/conformance
+conformance: setup ## run libvirt's own test domains through ours, and in three libvirts; tables in build/conformance
 	@$(SETUP) system
 	@$(SETUP) conformance
 	@.venv/bin/pytest tests/conformance -s $(ARGS)

@@ -149,12 +149,12 @@ setup_system() {
     say "apt-get install --no-install-recommends ${missing[*]}"
 }
 
-# libvirt's own test domains, and a second libvirt in a chroot, both into .cache/conformance. As
+# libvirt's own test domains, and other libvirts in chroots, all into .cache/conformance. As
 # somebody else than root there is no chroot, and its tests are skipped.
 setup_conformance() {
     .venv/bin/python tests/conformance/corpus.py
     if [ "$(id -u)" != 0 ]; then
-        say "not root: without the second libvirt, which runs in a chroot"
+        say "not root: without the other libvirts, which run in chroots"
         return
     fi
     command -v mmdebstrap >/dev/null || { can_apt && apt_install mmdebstrap; } ||

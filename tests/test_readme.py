@@ -117,6 +117,10 @@ def compatibility_table() -> str:
             "make conformance",
         ),
         (
+            "libvirt, QEMU", "Debian sid's newest; 12.8.0 and 11.1 on 2026-11-29",
+            "the same, on best effort", "make conformance",
+        ),
+        (
             "libvirt's schemas", f"{', '.join(libvirt.values())}; and Debian sid's newest",
             "what is written is valid", "make test`, `make conformance",
         ),

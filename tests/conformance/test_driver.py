@@ -135,6 +135,10 @@ def trials_of(
             yield t
 
 
+# libvirt 12.8 makes no command with a function where the machine has no vfio; 11.3 does.
+_NO_VFIO = "VFIO PCI device assignment is not supported by the host"
+
+
 def argv_faults(driver: LibvirtDriver, trials: Sequence[Trial], tally: Tally) -> Iterator[str]:
     """One vfio-pci a function, on the planned bus and slot."""
     commands = driver.qemu_argv_all([t.ours for t in trials])
@@ -153,7 +157,7 @@ def argv_faults(driver: LibvirtDriver, trials: Sequence[Trial], tally: Tally) ->
                 tally.argv += 1
             else:
                 yield f"{t.name}: the command has {found}, planned {t.planned_devices}"
-        elif isinstance(plain[t.name], list):
+        elif isinstance(plain[t.name], list) and _NO_VFIO not in str(words):
             yield f"{t.name}: no command with us: {words}"
         else:
             tally.not_argv += 1

@@ -16,6 +16,7 @@ demo: setup ## show what the hook does, offline, without libvirt or devices
 
 test: setup ## run the tests, against a real libvirt too; ARGS="-k name -x"
 	@$(SETUP) system
+	@$(SETUP) firmware
 	@.venv/bin/pytest --ignore=tests/conformance --ignore=tests/e2e $(ARGS)
 
 conformance: setup ## run libvirt's own test domains through ours, and in three libvirts; tables in build/conformance

@@ -5,26 +5,25 @@ Without being told, OVMF finds no room for the second of two GPUs with 64 GiB. O
 out where what it keeps in each of the guest's ports is not counted.
 """
 
-import json
-import os
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from cases import read_case
-from hosttree import HostDevice, build_host_tree
+from guest_firmware import emulated, enumerate_by_firmware, find_ovmf
+from hosttree import HostDevice, bridge, build_host_tree
 from libvirt_driver import LibvirtDriver
-from libvirt_trials import trial
-from test_guest_firmware import enumerate_by_firmware
+from libvirt_trials import Trial, trial
+from lxml import etree
+from topology_trials import two_cells
 
 from launcher_hook.env import parse_allocations
 from launcher_hook.render import Inputs
+from launcher_hook.settings import Layout, Settings
 from launcher_hook.sizes import GIB, MIB
 from launcher_hook.sysfs import HostTree
 from launcher_hook.windows import windows_of
 
-OVMF = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 BUSES = ("86", "af", "b0", "b1", "b2", "b3", "b4", "b5")
 
 
@@ -36,25 +35,47 @@ BUSES = ("86", "af", "b0", "b1", "b2", "b3", "b4", "b5")
 def test_firmware_maps_every_bar_in_the_hole(
     case: str, gpus: int, size: int, libvirt: LibvirtDriver, tmp_path: Path
 ) -> None:
-    sizes = {
+    sizes = bars_of(BUSES[:gpus], size)
+    t = trial(case, with_gpus(read_case(case, tmp_path / "case"), sizes, tmp_path / "sys"))
+    code = find_ovmf() if b"pflash" in t.ours else None
+    check_all_are_mapped(t, sizes, libvirt, code)
+
+
+@pytest.mark.parametrize("layout", ["root-port", "root-bus", "numa", "mirror"])
+def test_ovmf_of_2025_maps_every_bar_in_each_layout(
+    layout: Layout, libvirt: LibvirtDriver, tmp_path: Path
+) -> None:
+    """Expander buses too, behind which OVMF of 2022 maps none."""
+    sizes = bars_of(("17", "98"), 64 * GIB)
+    inputs = Inputs(
+        domain_xml=with_uefi(two_cells()),
+        where="two sockets",
+        allocations=parse_allocations({"PCI_RESOURCE_GPU": "0000:17:00.0,0000:98:00.0"}),
+        host=HostTree(two_sockets_with(sizes, tmp_path / "sys")),
+        settings=Settings(layout=layout, pci_hole64="auto"),
+    )
+    check_all_are_mapped(trial(layout, inputs), sizes, libvirt, find_ovmf("trixie"))
+
+
+def check_all_are_mapped(
+    t: Trial, sizes: dict[str, int], libvirt: LibvirtDriver, code: Path | None
+) -> None:
+    arguments = libvirt.qemu_argv(t.ours)
+    decision = t.rendered.decision
+    names = {p.assignment.alias for p in decision.plan.placements}
+    assert len(names) == len(sizes)
+    ports = windows_of(decision.plan, decision.topology, {}).ports
+    assert len(ports) == sum('"pcie-root-port"' in argument for argument in arguments)
+    assert enumerate_by_firmware(emulated(arguments, sizes), names, code).keys() == names
+
+
+def bars_of(buses: tuple[str, ...], size: int) -> dict[str, int]:
+    """A large and a small BAR a GPU, each of a function of its own."""
+    return {
         f"0000:{bus}:00.{function}": bar
-        for bus in BUSES[:gpus]
+        for bus in buses
         for function, bar in enumerate((size, 32 * MIB))
     }
-    t = trial(case, with_gpus(read_case(case, tmp_path / "case"), sizes, tmp_path / "sys"))
-    arguments = libvirt.qemu_argv(t.ours)
-    command = emulated(arguments, sizes)
-    if b"pflash" in t.ours:
-        if not OVMF.exists():
-            reason = f"{OVMF} is not installed"
-            pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-        command += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF}"]
-    names = {p.assignment.alias for p in t.rendered.decision.plan.placements}
-    assert len(names) == len(sizes)
-    decision = t.rendered.decision
-    ports = windows_of(decision.plan, decision.topology, {}).ports
-    assert len(ports) == sum("pcie-root-port" in argument for argument in arguments)
-    assert enumerate_by_firmware(command, names).keys() == names
 
 
 def with_gpus(inputs: Inputs, sizes: dict[str, int], root: Path) -> Inputs:
@@ -72,20 +93,29 @@ def with_gpus(inputs: Inputs, sizes: dict[str, int], root: Path) -> Inputs:
     )
 
 
-def emulated(arguments: list[str], sizes: dict[str, int]) -> list[str]:
-    """The hole, what OVMF is told, and our ports and devices, of a QEMU command."""
-    kept = ["-cpu", "max"]
-    for option, value in pairwise(arguments):
-        if option == "-fw_cfg" or (option == "-global" and "hole64" in value):
-            kept += [option, value]
-        elif option == "-device" and value.startswith("{"):
-            device = json.loads(value)
-            if device["driver"] == "pcie-root-port":
-                kept += [option, value]
-            elif device["driver"] == "vfio-pci":
-                place = {
-                    k: device[k] for k in ("id", "bus", "addr", "multifunction") if k in device
-                }
-                membar = sizes[device["host"]]
-                kept += [option, json.dumps({"driver": "pci-testdev", "membar": membar, **place})]
-    return kept
+def two_sockets_with(sizes: dict[str, int], root: Path) -> Path:
+    """Functions behind a root port of each socket."""
+    ports = {"17": "0000:16:01.0", "98": "0000:97:01.0"}
+    numa = {"17": 0, "98": 1}
+    return build_host_tree(
+        root,
+        [
+            *(bridge(port, numa=numa[bus]) for bus, port in ports.items()),
+            *(
+                HostDevice(bdf, group=int(bdf[5:7], 16), numa=numa[bdf[5:7]], driver="vfio-pci",
+                           parent=ports[bdf[5:7]], bars=(size,))
+                for bdf, size in sizes.items()
+            ),
+        ],
+    )  # fmt: skip
+
+
+def with_uefi(domain_xml: bytes) -> bytes:
+    domain = etree.fromstring(domain_xml)
+    place = domain.find("os")
+    assert place is not None
+    loader = etree.SubElement(place, "loader", readonly="yes", secure="no", type="pflash")
+    loader.text = "/usr/share/OVMF/OVMF_CODE.fd"
+    if domain.find("features/acpi") is None:
+        etree.SubElement(etree.SubElement(domain, "features"), "acpi")
+    return etree.tostring(domain)

@@ -42,11 +42,16 @@ class Launcher:
         self._root = root
         self.hooks: list[Hook] = []
 
-    def collect(self, count: int, timeout_s: float = START_S) -> None:
+    def collect(self, count: int, timeout_s: float = START_S, info_timeout_s: float = 1) -> None:
         """Scan every 300 ms until there are sockets of as many names, and ask each for its Info.
 
         One that is there and does not answer within a second is the end of a launcher; here a
         slow machine gets a second try.
+
+        Args:
+            count: Sidecars to wait for.
+            timeout_s: Until all of them have a socket.
+            info_timeout_s: For the Info of one; an emulated machine has a launcher's second no use.
         """
         deadline = time.monotonic() + timeout_s
         found: dict[str, Path] = {}
@@ -55,7 +60,7 @@ class Launcher:
             found = {path.name: path for path in self._root.glob("*/*")}
             time.sleep(0.3)
         for path in found.values():
-            info = _twice(lambda path=path: ask_info(path, timeout_s=1))
+            info = _twice(lambda path=path: ask_info(path, info_timeout_s))
             known = [version for version in info.versions if version.startswith("v1alpha")]
             points = frozenset(point.name for point in info.hookPoints)
             self.hooks.append(Hook(path, max(known), points))

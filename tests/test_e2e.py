@@ -8,7 +8,8 @@ import pytest
 from apart import at
 from e2e.agent import Schedule
 from e2e.boot import QemuDiedError, QemuFailedError, TooSlowError, boot
-from e2e.cases import CASES, Boot, Case, judge
+from e2e.cases import CASES, SUITES, Boot, Case, choose_cases, judge
+from e2e.claims import ClaimEntry, read_address, write_metadata
 from e2e.machine import Image
 from e2e.report import Report
 from e2e.run import EXIT_CANNOT, EXIT_TOO_SLOW, run_again
@@ -133,6 +134,25 @@ def test_the_judge_names_what_differs_what_is_missing_and_what_is_too_much() -> 
         "c: 'nothing', expected '3'",
         "d: '4', expected 'nothing'",
     ]
+
+
+def test_a_level_1_of_an_older_suite_is_asked_what_it_can_show() -> None:
+    newest, older = ({case.name for case in choose_cases(suite)} for suite in SUITES)
+    assert newest == {case.name for case in CASES}
+    assert older < newest
+    assert [case.name for case in choose_cases(SUITES[0], "UEFI, root")] == ["UEFI, root-port"]
+
+
+def test_a_launcher_reads_each_claim_s_address_where_its_driver_wrote_it(tmp_path: Path) -> None:
+    entries = [
+        ClaimEntry("gpu0", "gpus", "0000:86:00.0"),
+        ClaimEntry("disk", "hostDevices", "0000:3b:00.0"),
+    ]
+    write_metadata(tmp_path, entries)
+    assert {e.alias: read_address(tmp_path, e) for e in entries} == {
+        "ua-dra-gpu-gpu0": "0000:86:00.0",
+        "ua-dra-hostdevice-disk": "0000:3b:00.0",
+    }
 
 
 def test_a_case_that_did_not_run_is_not_as_expected() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from e2e import node
-from e2e.cases import CASES, Case
+from e2e.cases import Case, choose_cases
 from e2e.stage import OUT, Stage
 
 WORKERS = 2
@@ -62,7 +62,7 @@ class Schedule:
 def main() -> int:
     events = Events()
     events.say("step", text="level 1 is up")
-    only = (OUT / "only").read_text()
+    chosen = choose_cases(**json.loads((OUT / "chosen.json").read_text()))
     with ExitStack() as stack:
         stage = Stage(lambda text: events.say("step", text=text), stack)
         groups = {role: node.group(bdf) for role, bdf in stage.roles.items()}
@@ -79,7 +79,7 @@ def main() -> int:
             seconds = round(time.monotonic() - start, 1)
             events.say("result", case=case.name, observed=observed, seconds=seconds)
 
-        schedule = Schedule(case for case in CASES if only in case.name)
+        schedule = Schedule(chosen)
         workers = [threading.Thread(target=schedule.work, args=(do,)) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()

@@ -17,7 +17,7 @@ EVENTS = "events.jsonl"
 
 _KERNEL_LINE = (
     "console=ttyS0 panic=-1 intel_iommu=on iommu=pt mitigations=off tsc=reliable nokaslr "
-    "cryptomgr.notests quiet loglevel=4"
+    "cryptomgr.notests no_timer_check quiet loglevel=4"
 )
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from e2e.topology import IDS, NVME_TEXT, ONE_GROUP
 
+SUITES = ("trixie", "bookworm")
+"""Debian suites that level 1 can be made from; the first is the default."""
+
 DOMAIN = "e2e.example"
 KINDS = {"gpu": "1234:1111", "edu": "1234:11e8", "nvme": "1b36:0010", "nic": "8086:10d3"}
 
@@ -33,10 +36,12 @@ class Case:
     Attributes:
         expect: What must be observed, no more and no less; a value that begins with ``~`` is a
             regular expression that must be found.
+        suites: Of level 1; what others have is too old for it, or differs.
     """
 
     name: str
     expect: Mapping[str, str]
+    suites: tuple[str, ...] = field(default=SUITES, kw_only=True)
 
     @property
     def touches(self) -> frozenset[str]:
@@ -64,6 +69,9 @@ class Boot(Case):
         session: libvirt is that of uid 107, as in a virt-launcher pod, and not root's.
         by_hand: No device plugin: it would not offer a function on its native driver.
         cells: NUMA cells of the guest, on the nodes of level 1; 0 for none.
+        claims: Role of the function that a resource claim has, by the VMI's entry; of them the
+            pod has metadata files and no variable.
+        uefi: Level 2's firmware is OVMF.
     """
 
     devices: Mapping[str, str]
@@ -74,11 +82,13 @@ class Boot(Case):
     session: bool = False
     by_hand: bool = False
     cells: int = 0
+    claims: Mapping[str, str] = field(default_factory=dict)
+    uefi: bool = False
 
     @property
     def touches(self) -> frozenset[str]:
         """Its devices."""
-        return _with_companions(self.devices.values())
+        return _with_companions((*self.devices.values(), *self.claims.values()))
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,8 @@ class Refused(Case):
         drivers: Bound before ("" is none, "native" is its own), and put back afterwards.
         removed: Functions that are taken out of the node before, and come back.
         at_allocate: It is the device plugin that must refuse.
+        libvirts_managed: What libvirt's own user writes as ``managed``.
+        libvirts_model: And as the driver's model; "" for none.
         taken: The guest address of the VM's disk, which libvirt is asked for once more.
     """
 
@@ -111,6 +123,7 @@ class Refused(Case):
     removed: tuple[str, ...] = ()
     at_allocate: bool = False
     libvirts_managed: str = "yes"
+    libvirts_model: str = "vfio-pci"
     taken: str = ""
 
     @property
@@ -176,12 +189,12 @@ CASES: tuple[Case, ...] = (
         "two sockets, mirror: distances as on the node; used by Linux",
         _boot(
             {
-                "direct": "fe:00.0/00.0",
-                "gpu-b": "f5:00.0/00.0",
-                "gpu-b-audio": "f5:00.0/00.1",
-                "switched": "f5:01.0/00.0/00.0/00.0",
-                "beside": "f5:01.0/00.0/01.0/00.0",
-                "cascaded": "f5:01.0/00.0/02.0/00.0/00.0/00.0",
+                "direct": "f5:00.0/00.0",
+                "gpu-b": "f7:00.0/00.0",
+                "gpu-b-audio": "f7:00.0/00.1",
+                "switched": "f7:01.0/00.0/00.0/00.0",
+                "beside": "f7:01.0/00.0/01.0/00.0",
+                "cascaded": "f7:01.0/00.0/02.0/00.0/00.0/00.0",
                 "nvme": "f3:00.0/00.0",
             },
             "gpu-b; direct,switched,beside,cascaded; nvme",
@@ -270,6 +283,59 @@ CASES: tuple[Case, ...] = (
         {"edu": "switched", "disk": "nvme"},
         linux=True,
     ),
+    Boot(
+        "resource claims (DRA): metadata files instead of variables",
+        _boot(
+            {**_PAIR, "nvme": "10.1/00.0"},
+            "by claims",
+            **{
+                "aliases": "ua-dra-gpu-gpu0 ua-dra-hostdevice-disk",
+                "planned by --dra-metadata": "the same addresses",
+            },
+        ),
+        {},
+        claims={"gpu0": "gpu-a", "disk": "nvme"},
+    ),
+    Boot(
+        "UEFI, root-port",
+        _boot(_PAIR, "gpu-a"),
+        _GPU,
+        uefi=True,
+    ),
+    Boot(
+        "UEFI, two sockets, numa",
+        _boot(
+            {
+                "gpu-b": "fe:00.0/00.0",
+                "gpu-b-audio": "fe:00.0/00.1",
+                "nvme": "fc:00.0/00.0",
+            },
+            "gpu-b; nvme",
+        ),
+        {"gpu0": "gpu-b", "disk": "nvme"},
+        config="{layout: numa, strict: true}",
+        cells=2,
+        uefi=True,
+        suites=("trixie",),
+    ),
+    Boot(
+        "UEFI, two sockets, mirror",
+        _boot(
+            {
+                "gpu-b": "fa:00.0/00.0",
+                "gpu-b-audio": "fa:00.0/00.1",
+                "switched": "fa:01.0/00.0/00.0/00.0",
+                "beside": "fa:01.0/00.0/01.0/00.0",
+                "nvme": "f8:00.0/00.0",
+            },
+            "gpu-b; switched,beside; nvme",
+        ),
+        {"gpu0": "gpu-b", "edu1": "switched", "edu2": "beside", "disk": "nvme"},
+        config="{layout: mirror, strict: true}",
+        cells=2,
+        uefi=True,
+        suites=("trixie",),
+    ),
     Boot("a virtual function", _boot({"vf-0": "10.0/00.0"}, "vf-0"), {"vf": "vf-0"}),
     Boot(
         "managed=yes, from the native driver and back",
@@ -307,6 +373,13 @@ CASES: tuple[Case, ...] = (
             "the first's function for a fourth": "~is in use by driver .*, domain default_third",
         },
         ("gpu-a", "gpu-b"),
+    ),
+    Refused(
+        "refused without our driver: no modules.alias where libvirt looks",
+        {"ours": "nothing", "libvirt's": "~Failed to open file '/lib/modules/.*/modules.alias'"},
+        _GPU,
+        libvirts_model="",
+        suites=("trixie",),
     ),
     Refused(
         "refused: group not viable",
@@ -372,6 +445,11 @@ CASES: tuple[Case, ...] = (
         "switched",
     ),
 )
+
+
+def choose_cases(suite: str, only: str = "") -> tuple[Case, ...]:
+    """Choose what is run on a level 1 of this suite: the cases whose name has this text."""
+    return tuple(case for case in CASES if suite in case.suites and only in case.name)
 
 
 def judge(expect: Mapping[str, str], observed: Mapping[str, str]) -> list[str]:

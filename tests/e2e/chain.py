@@ -4,7 +4,7 @@ import json
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from launcher import Launcher, running_sidecar
 from launcher_passes import next_pass
 from lxml import etree
 
+from e2e.claims import ClaimEntry, read_address
 from e2e.node import QEMU_USER
 from e2e.vm import Libvirt, as_user, console_of
 from launcher_hook.pci import PciAddress
@@ -24,7 +25,11 @@ GUEST_KERNEL_LINE = (
     "console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable cryptomgr.notests "
     "pcie_ports=compat pci=hpiosize=0,hpmemsize=0 apparmor=0 ipv6.disable=1 quiet"
 )
+OVMF = Path("/usr/share/OVMF")
+UEFI_MIB = 256
+"""Memory of a VM with UEFI: OVMF does not run in as little as SeaBIOS."""
 SPARE_PORTS = (0, 3)  # that the launcher adds before pass 2 and before pass 3
+START_S = 300  # of a sidecar: emulated, and beside others
 ANNOTATION = "passthrough.launcher-hook.io/config"
 
 
@@ -43,6 +48,9 @@ class Pod:
         cells: NUMA cells with as much memory each, bound to level 1's nodes of the same numbers.
         disk_address: Guest address of the disk, as ``disk.pciAddress`` of a VMI asks for one.
         linux: Boot a Linux that prints what it sees, instead of the firmware only.
+        claims: Entries that have their devices from resource claims.
+        metadata: Where the compute container has the metadata files of these claims.
+        uefi: The firmware is OVMF.
     """
 
     name: str
@@ -54,6 +62,9 @@ class Pod:
     linux: bool = False
     cells: int = 0
     disk_address: str = ""
+    claims: Sequence[ClaimEntry] = ()
+    metadata: Path = Path("/var/run/kubernetes.io/dra-device-attributes")
+    uefi: bool = False
     uid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -61,7 +72,17 @@ class Pod:
         return f"default_{self.name}"
 
     def vmi(self) -> bytes:
-        gpus = [{"name": n, "deviceName": resource} for n, resource in self.entries.items()]
+        devices: dict[str, list[dict[str, str]]] = {"gpus": [], "hostDevices": []}
+        for entry, resource in self.entries.items():
+            devices["gpus"].append({"name": entry, "deviceName": resource})
+        for claimed in self.claims:
+            devices[claimed.kind].append(
+                {
+                    "name": claimed.name,
+                    "claimName": claimed.claim,
+                    "requestName": claimed.request,
+                }
+            )
         metadata = {"name": self.name, "namespace": "default", "uid": self.uid}
         if self.config:
             metadata["annotations"] = {ANNOTATION: self.config}  # type: ignore[assignment]
@@ -69,12 +90,15 @@ class Pod:
             "apiVersion": "kubevirt.io/v1",
             "kind": "VirtualMachineInstance",
             "metadata": metadata,
-            "spec": {"domain": {"devices": {"gpus": gpus}}},
+            "spec": {
+                "domain": {"devices": devices},
+                "resourceClaims": [claimed.pod_claim for claimed in self.claims],
+            },
         }
         return json.dumps(vmi).encode()
 
-    def domain(self) -> bytes:
-        """What virt-launcher hands to the hook in pass 1."""
+    def domain(self, hostdevs: bool = True) -> bytes:
+        """What virt-launcher hands to the hook in pass 1; or that without its hostdevs."""
         domain = etree.fromstring((PLACE / f"{self.machine}.xml").read_bytes())
         set_text(domain, "name", self.domain_name)
         identity = etree.Element("uuid")
@@ -90,10 +114,12 @@ class Pod:
             if self.disk_address:
                 disk = source.getparent()
                 disk.append(address_element(self.disk_address))
-        if not self.told:
+        if hostdevs and not self.told:
             self._write_hostdevs(devices)
         if self.linux:
             self._boot_linux(domain)
+        if self.uefi:
+            self._write_firmware(domain)
         if self.cells:
             self._write_cells(domain)
         return etree.tostring(domain)
@@ -104,8 +130,12 @@ class Pod:
 
         allocations = parse_allocations(self.variables)
         left = {name: list(a.sources) for name, a in allocations.items()}
+        aliases = {}
         for name, resource in self.entries.items():
-            address = left[variable_of(resource)].pop(0)
+            aliases[f"ua-gpu-{name}"] = left[variable_of(resource)].pop(0)
+        for claimed in self.claims:
+            aliases[claimed.alias] = PciAddress.parse(read_address(self.metadata, claimed))
+        for alias, address in aliases.items():
             hostdev = etree.SubElement(devices, "hostdev", type="pci", managed="no")
             source = etree.SubElement(hostdev, "source")
             etree.SubElement(
@@ -113,7 +143,7 @@ class Pod:
                 bus=f"0x{address.bus:02x}", slot=f"0x{address.slot:02x}",
                 function=f"0x{address.function:x}",
             )  # fmt: skip
-            etree.SubElement(hostdev, "alias", name=f"ua-gpu-{name}")
+            etree.SubElement(hostdev, "alias", name=alias)
 
     def _boot_linux(self, domain: etree._Element) -> None:
         place = domain.find("os")
@@ -128,6 +158,15 @@ class Pod:
         serial = etree.SubElement(domain.find("devices"), "serial", type="file")
         etree.SubElement(serial, "source", path=str(console_of(self.domain_name)))
         etree.SubElement(serial, "target", port="0")
+
+    def _write_firmware(self, domain: etree._Element) -> None:
+        """As virt-launcher for ``firmware.bootloader.efi``, from Debian's package."""
+        set_text(domain, "memory", str(UEFI_MIB << 20))
+        place = domain.find("os")
+        loader = etree.SubElement(place, "loader", readonly="yes", secure="no", type="pflash")
+        loader.text = str(OVMF / "OVMF_CODE_4M.fd")
+        variables = etree.SubElement(place, "nvram", template=str(OVMF / "OVMF_VARS_4M.fd"))
+        variables.text = f"/tmp/{self.name}_VARS.fd"
 
     def _write_cells(self, domain: etree._Element) -> None:
         """As virt-launcher for guestMappingPassthrough.
@@ -200,7 +239,7 @@ def sidecar(pod: Pod, *arguments: str, out: Path = Path("/out")) -> Iterator[Lau
             try:
                 running.wait_for_socket(poll_s=0.1)
                 launcher = Launcher(root)
-                launcher.collect(1)
+                launcher.collect(1, START_S, START_S)
                 yield launcher
                 launcher.shut_down()
                 assert running.process.wait(60) == 0

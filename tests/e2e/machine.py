@@ -1,8 +1,8 @@
 """The image of level 1: a Debian with libvirt and QEMU, as one initramfs, and two kernels.
 
-It is made from the packages of this machine's own suite and apt sources, or, on another system
-with apt, of a Debian archive that is named; once, and kept under the hash of what it is made from.
-Nothing of launcher-hook is in it: see ``project``.
+It is made from the packages of one Debian suite: from the archive that this machine's own apt uses,
+whatever its suite, or from an archive that is named. It is made once a suite, and kept under the
+hash of what it is made from. Nothing of launcher-hook is in it: see ``project``.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "schemas"))
 
 import debian
 
+from e2e.cases import SUITES
 from e2e.node import QEMU_USER
 
 PACKAGES = (
@@ -29,6 +30,7 @@ PACKAGES = (
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
+    "ovmf",
     "pciutils",
     "procps",
     "python3",
@@ -43,8 +45,8 @@ MODULES = (
     "e1000e", "bochs", "snd_hda_intel", "nvme",
 )  # fmt: skip
 _NOT_IN_IMAGE = ("doc", "man", "locale", "info", "icons", "sounds", "qemu/edk2*")
-_SUITE = "bookworm"
-"""Of an archive that is named."""
+_FIRMWARE = ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")
+"""The files of OVMF that level 1 keeps; the package has 40 MB of others."""
 
 INIT = """\
 #!/bin/sh
@@ -92,23 +94,31 @@ class Image:
 
     @property
     def python_version(self) -> str:
-        return (self.folder / "python").read_text().strip()
+        return (self.folder / "python-version").read_text().strip()
+
+    def python(self) -> list[str | Path]:
+        """Begin a command line of level 1's own Python, run here by its own loader."""
+        home = self.folder / "python"
+        (loader,) = home.glob("lib64/ld-linux-*")
+        return ["env", f"PYTHONHOME={home / 'usr'}", loader, "--library-path", home / "lib",
+                home / "usr/bin" / f"python{self.python_version}"]  # fmt: skip
 
     @property
     def versions(self) -> str:
         return (self.folder / "versions").read_text().strip()
 
 
-def build_image(cache: Path, say: Callable[[str], None], archive: str | None = None) -> Image:
+def build_image(
+    cache: Path, say: Callable[[str], None], suite: str = SUITES[0], archive: str | None = None
+) -> Image:
     """Give the image, building it if it is not in the cache: a minute, and the network.
 
     Args:
-        archive: Address of a Debian archive; without one the machine must be a Debian, whose own
-            is asked.
+        suite: One of SUITES.
+        archive: Address of a Debian archive; without one this machine's apt is asked for it.
     """
-    suite = _SUITE if archive else _suite()
     cache = cache.resolve()  # modprobe prints full paths
-    image = Image(cache / f"machine-{_key(suite)}")
+    image = Image(cache / f"machine-{suite}-{_key(suite)}")
     if image.folder.is_dir():
         return image
     say(f"machine image: {suite}, from packages (once; needs the package archive)")
@@ -118,27 +128,26 @@ def build_image(cache: Path, say: Callable[[str], None], archive: str | None = N
         new = work / "new"
         new.mkdir()
         root = work / "root"
-        sources = _named(archive) if archive else _sources(suite)
-        _make_root(suite, sources, root)
+        source = debian.deb_line(archive or _find_archive(), suite)
+        _make_root(suite, source, root)
         say("machine image: kernels")
         apt = work / "apt"
         apt.mkdir()
-        debian.make_apt_folder(apt, sources)
+        debian.make_apt_folder(apt, source)
         _ask(apt, "apt-get", "update")
         (first, package), (second, _) = (_fetch_kernel(p, apt, work) for p in KERNEL_PACKAGES)
         _extract_kernel(_the_kernel(first), new / "vmlinux-1")
         _extract_kernel(_the_kernel(second), new / "vmlinux-2")
         _put_modules(first, root)
         shutil.copy2(root / "bin/busybox", new / "busybox")
-        (python,) = {path.resolve().name for path in root.glob("usr/bin/python3")}
-        (new / "python").write_text(python.removeprefix("python"))
+        _keep_python(root, new)
         (new / "versions").write_text(_versions(root, package))
         (root / "init").write_text(INIT)
         (root / "init").chmod(0o755)
         say("machine image: initramfs")
         pack(root, new / "level1.cpio", leave_out=("./var/cache/apt", "./var/lib/apt"))
         new.rename(image.folder)
-    for other in cache.glob("machine-*"):
+    for other in cache.glob(f"machine-{suite}-*"):
         if other != image.folder:
             shutil.rmtree(other)
     return image
@@ -148,47 +157,34 @@ def _key(suite: str) -> str:
     return hashlib.sha256(suite.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
 
 
-def _suite() -> str:
-    text = Path("/etc/os-release").read_text()
-    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    if found.get("ID") != "debian":
+def _find_archive() -> str:
+    try:
+        return debian.find_archive()
+    except (debian.NoArchiveError, debian.FetchError, OSError) as error:
         raise CannotBuildError(
-            f"this is {found.get('ID')!r}: the machine is made from Debian's packages; name an "
-            "archive of them, --archive ADDRESS (and install debian-archive-keyring)"
-        )
-    return found["VERSION_CODENAME"]
+            f"{error}; the machine is made from Debian's packages: name an archive of them, "
+            "--archive ADDRESS (and install debian-archive-keyring)"
+        ) from None
 
 
-def _named(archive: str) -> str:
-    return debian.deb_line(archive, _SUITE) + "\n"
-
-
-def _sources(suite: str) -> str:
-    """The machine's own apt sources of its suite, a line each."""
-    form = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
-    text = run("apt-get", "indextargets", "--format", form)
-    lines = []
-    for line in text.splitlines():
-        created_by, uri, release, component = line.split("|")
-        if created_by == "Packages" and release.split("-")[0] == suite and component == "main":
-            lines.append(debian.deb_line(uri, release))
-    if not lines:
-        raise CannotBuildError(f"apt has no sources of {suite!r}; do 'apt-get update' as root")
-    return "\n".join(dict.fromkeys(lines)) + "\n"
-
-
-def _make_root(suite: str, sources: str, root: Path) -> None:
-    excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _NOT_IN_IMAGE]
+def _make_root(suite: str, source: str, root: Path) -> None:
+    excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in (*_NOT_IN_IMAGE, "OVMF")]
+    excluded += [f"--dpkgopt=path-include=/usr/share/OVMF/{name}" for name in _FIRMWARE]
     run(
         *debian.mmdebstrap(
             "--variant=minbase", "--mode=root", f"--include={','.join(PACKAGES)}",
             "--aptopt=APT::Install-Recommends \"false\"", *excluded, suite, root, "-",
         ),
-        stdin=sources,
+        stdin=source + "\n",
     )  # fmt: skip
     for group in ("kvm", "libvirt"):
         run("chroot", root, "groupadd", "-r", "-f", group)
-    # libvirt's driver looks this user up, whoever it runs QEMU as.
+    # libvirt's driver looks this user up, whoever it runs QEMU as. Since trixie its package makes
+    # it, with another number.
+    if "\nlibvirt-qemu:" in (root / "etc/passwd").read_text():
+        run("chroot", root, "userdel", "libvirt-qemu")
+    if "\nlibvirt-qemu:" in (root / "etc/group").read_text():
+        run("chroot", root, "groupdel", "libvirt-qemu")
     run("chroot", root, "groupadd", "-r", "-g", str(QEMU_USER), "libvirt-qemu")
     run("chroot", root, "useradd", "-r", "-u", str(QEMU_USER), "-g", "libvirt-qemu", "-G", "kvm",
         "-m", "-d", "/home/qemu", "-s", "/bin/sh", "libvirt-qemu")  # fmt: skip
@@ -247,24 +243,42 @@ def _extract_kernel(packed: Path, into: Path) -> None:
 
 def _put_modules(kernel: Path, root: Path) -> None:
     """Copy the modules that level 1 needs, with what they need."""
-    (modules,) = kernel.glob("lib/modules/*")
+    (modules,) = (*kernel.glob("lib/modules/*"), *kernel.glob("usr/lib/modules/*"))
     version = modules.name
+    if not (kernel / "lib").exists():  # since trixie; this machine's depmod looks into lib
+        (kernel / "lib").symlink_to("usr/lib")
     run("depmod", "-b", kernel, version)
     files: set[Path] = set()
     for name in MODULES:
         text = run("modprobe", "-d", kernel, "-S", version, "--show-depends", name)
         words = [line.split() for line in text.splitlines()]
         files |= {Path(word[1]) for word in words if word[0] == "insmod"}
+    modules = modules.resolve()
     for file in (*files, *modules.glob("modules.builtin*"), modules / "modules.order"):
-        into = root / "lib/modules" / version / file.relative_to(modules)
+        into = root / "lib/modules" / version / file.resolve().relative_to(modules)
         into.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, into)
     run("depmod", "-b", root, version)
 
 
+def _keep_python(root: Path, new: Path) -> None:
+    """Keep level 1's Python in a folder of its own, to compile for it on this machine."""
+    (program,) = {path.resolve().name for path in root.glob("usr/bin/python3")}
+    (new / "python-version").write_text(program.removeprefix("python"))
+    home = new / "python"
+    for folder in ("usr/bin", "lib", "lib64"):
+        (home / folder).mkdir(parents=True)
+    shutil.copy2(root / "usr/bin" / program, home / "usr/bin")
+    shutil.copytree(root / "usr/lib" / program, home / "usr/lib" / program, symlinks=True)
+    needed = re.findall(r"(/\S+) \(0x", run("chroot", root, "ldd", f"/usr/bin/{program}"))
+    for library in needed:
+        folder = "lib64" if library.startswith("/lib64/") else "lib"
+        shutil.copy2(root / library.removeprefix("/"), home / folder)
+
+
 def _versions(root: Path, kernel: str) -> str:
     form = "${Package} ${Version}\n"
-    names = ("libvirt-daemon", "qemu-system-x86", "seabios")
+    names = ("libvirt-daemon", "qemu-system-x86", "seabios", "ovmf")
     text = run("chroot", root, "dpkg-query", "-W", "-f", form, *names)
     return f"{text}{kernel.replace('linux-image-', 'linux ')}"
 

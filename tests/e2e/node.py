@@ -15,13 +15,13 @@ QEMU_USER = 107
 """virt-launcher's user and group, and every hook sidecar's."""
 
 # Wide: on a slow machine it is the limit of the whole run that is met, which is no wrong result.
-_WAIT_S = 400
+WAIT_S = 400
 
 Result = TypeVar("Result")
 
 
 def wait_until(
-    condition: Callable[[], Result | None], what: str, limit_s: float = _WAIT_S, poll_s: float = 0.1
+    condition: Callable[[], Result | None], what: str, limit_s: float = WAIT_S, poll_s: float = 0.1
 ) -> Result:
     """Wait for what only the kernel or another process can bring; give what it was."""
     deadline = time.monotonic() + limit_s

@@ -7,7 +7,6 @@ wheel and the rest are put in anew each time. It is a second cpio behind the mac
 import hashlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,7 +22,7 @@ TESTS = REPOSITORY / "tests"
 # Case of fixtures/ whose domain a launcher wrote for the machine type, before its hostdevs.
 DOMAINS = {"q35": "readme", "i440fx": "i440fx"}
 GUEST_MIB = 128
-_FROM_TESTS = ("apart.py", "launcher.py", "launcher_passes.py", "kubelet.py")
+_FROM_TESTS = ("apart.py", "launcher.py", "launcher_passes.py", "kubelet.py", "metadata.py")
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 
 
@@ -78,8 +77,8 @@ def _dependencies(image: Image, cache: Path, say: Callable[[str], None]) -> Path
     lock = (REPOSITORY / "requirements.lock").read_text()
     project = (REPOSITORY / "pyproject.toml").read_text()
     wanted = _wanted(project)
-    key = hashlib.sha256(f"{image.python_version} {wanted} {lock}".encode()).hexdigest()[:16]
-    folder = cache / f"dependencies-{key}"
+    key = hashlib.sha256(f"{wanted} {lock}".encode()).hexdigest()[:16]
+    folder = cache / f"dependencies-{image.python_version}-{key}"
     if folder.is_dir():
         return folder
     say("the wheel's dependencies, for level 1's Python (once; needs the package index)")
@@ -96,7 +95,7 @@ def _dependencies(image: Image, cache: Path, say: Callable[[str], None]) -> Path
             "--constraint", constraints, *wanted,
         )  # fmt: skip
         (Path(name) / "lib").rename(folder)
-    for other in cache.glob("dependencies-*"):
+    for other in cache.glob(f"dependencies-{image.python_version}-*"):
         if other != folder:
             shutil.rmtree(other)
     return folder
@@ -126,13 +125,10 @@ def _put_wheel(lib: Path, programs: Path) -> None:
 
 
 def _compile(place: Path, image: Image) -> None:
-    """Compile it here, where it is quick, if this Python is of level 1's version."""
-    if image.python_version == f"{sys.version_info.major}.{sys.version_info.minor}":
-        subprocess.run(
-            [sys.executable, "-m", "compileall", "-q", "-j", "2", "-s", place.parents[1],
-             "--invalidation-mode", "unchecked-hash", place],
-            check=False,
-        )  # fmt: skip
+    """Compile it by level 1's Python, here, where it is quick."""
+    # In one process: its workers would be started without its loader.
+    run(*image.python(), "-m", "compileall", "-q", "-s", place.parents[1],
+        "--invalidation-mode", "unchecked-hash", place)  # fmt: skip
 
 
 def _put_guest(root: Path, place: Path, image: Image) -> None:

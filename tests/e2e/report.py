@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from e2e.cases import CASES, Case, judge
+from e2e.cases import CASES, SUITES, Case, choose_cases, judge
 
 
 class Report:
@@ -17,6 +17,7 @@ class Report:
         only: Cases whose name has this text count.
         expect: Other expectations, by name of the case and key.
         versions: Of what level 1 is made of.
+        suite: Of level 1: the cases of others do not count.
     """
 
     def __init__(
@@ -24,8 +25,9 @@ class Report:
         only: str = "",
         expect: Mapping[tuple[str, str], str] | None = None,
         versions: str = "",
+        suite: str = SUITES[0],
     ) -> None:
-        self._cases = [case for case in CASES if only in case.name]
+        self._cases = choose_cases(suite, only)
         self._expect = dict(expect or {})
         self._observed: dict[str, dict[str, str]] = {}
         self._took: dict[str, float] = {}

@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import json
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import TextIO
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from e2e.boot import QemuDiedError, QemuFailedError, TooSlowError, boot
+from e2e.cases import SUITES
 from e2e.machine import CannotBuildError, build_image
 from e2e.project import REPOSITORY, put_project
 from e2e.report import Report, read_events
@@ -22,7 +24,7 @@ OUT = REPOSITORY / "build/e2e"
 NEEDED = (
     "qemu-system-x86_64", "mmdebstrap", "cpio", "depmod", "modprobe", "xz", "apt-get", "dpkg-deb",
 )  # fmt: skip
-LIMIT_S = 1200
+LIMIT_S = 1500
 
 EXIT_WRONG, EXIT_CANNOT, EXIT_TOO_SLOW = 1, 2, 75
 
@@ -31,7 +33,7 @@ def main() -> int:
     arguments = _parse()
     expect = {(case, key): value for case, key, value in arguments.expect}
     if arguments.events is not None:
-        report = Report(arguments.only, expect)
+        report = Report(arguments.only, expect, suite=arguments.suite)
         for event in read_events(arguments.events):
             report.add(event)
         return _finish(report)
@@ -43,19 +45,18 @@ def main() -> int:
     lock = _take_cache()
     if lock is None:
         return _cannot("another make e2e is running in this clone; wait for its end")
-    return run_again(
-        lambda: _run(arguments.only, expect, arguments.archive), 2 if arguments.retry else 1
-    )
+    tries = 2 if arguments.retry else 1
+    return run_again(lambda: _run(arguments, expect), tries, arguments.limit)
 
 
-def run_again(run: Callable[[], int], tries: int) -> int:
+def run_again(run: Callable[[], int], tries: int, limit_s: int = LIMIT_S) -> int:
     """Run it, and again where nothing was found out: there was no time, or the emulator died."""
     status = 0
     for number in range(1, tries + 1):
         try:
             return run()
         except TooSlowError:
-            why, status = f"level 1 did not end within {LIMIT_S} s", EXIT_TOO_SLOW
+            why, status = f"level 1 did not end within {limit_s} s", EXIT_TOO_SLOW
         except QemuDiedError as error:
             why, status = f"QEMU itself died: {error}", EXIT_CANNOT
         except (CannotBuildError, QemuFailedError) as error:
@@ -81,7 +82,17 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has this")
     parser.add_argument(
+        "--suite", choices=SUITES, default=SUITES[0], help="the Debian that level 1 is made from"
+    )
+    parser.add_argument(
         "--archive", metavar="ADDRESS", help="a Debian archive, where this machine is no Debian"
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=LIMIT_S,
+        metavar="SECONDS",
+        help="for level 1, on a busy machine",
     )
     parser.add_argument(
         "--retry", action="store_true", help="once more if the time is up, or QEMU itself dies"
@@ -100,21 +111,22 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(only: str, expect: Mapping[tuple[str, str], str], archive: str | None) -> int:
+def _run(arguments: argparse.Namespace, expect: Mapping[tuple[str, str], str]) -> int:
     start = time.monotonic()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    (OUT / "only").write_text(only)
+    chosen = {"suite": arguments.suite, "only": arguments.only}
+    (OUT / "chosen.json").write_text(json.dumps(chosen))
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - start:6.0f} s  {text}", flush=True)
 
-    image = build_image(CACHE, say, archive)
+    image = build_image(CACHE, say, arguments.suite, arguments.archive)
     initramfs = CACHE / "level1.cpio"
     put_project(image, CACHE, initramfs, say)
     say("level 1 boots")
-    report = Report(only, expect, image.versions)
-    for event in boot(image, initramfs, OUT, LIMIT_S):
+    report = Report(arguments.only, expect, image.versions, arguments.suite)
+    for event in boot(image, initramfs, OUT, arguments.limit):
         line = report.add(event)
         if line:
             say(line)

@@ -31,8 +31,10 @@ from e2e.cases import (
     SideBySide,
     resource_of,
 )
-from e2e.chain import Pod
-from e2e.node import QEMU_USER
+from e2e.chain import Pod, guest_addresses
+from e2e.claims import ClaimEntry, write_metadata
+from e2e.node import QEMU_USER, WAIT_S
+from e2e.topology import IDS
 from e2e.vm import (
     Libvirt,
     LibvirtRefusedError,
@@ -46,6 +48,10 @@ OUT = Path("/out")
 CONFIG = OUT / "device-plugin.yaml"
 NATIVE_MODULES = ("e1000e", "bochs", "snd_hda_intel", "nvme")
 Observed = dict[str, str]
+
+OVMF_S, OVMF_POLL_S = 1100, 8
+"""Limit for OVMF to find the devices, and how often it is asked. Emulated twice, it takes ten times
+as long as SeaBIOS; each question is a virsh, which takes a second of a processor."""
 
 
 class Stage:
@@ -117,15 +123,20 @@ class Stage:
         before = self._drivers(case)
         variables, allocated = self._allocate(case.devices, by_hand=case.by_hand)
         pod = self._pod(case, variables)
+        if pod.claims:
+            write_metadata(pod.metadata, pod.claims)
+            allocated = "by claims"
         libvirt = self._libvirt(case.session, case.devices.values())
-        observed = {}
+        observed: Observed = {}
         passes = ""
         try:
             with chain.sidecar(pod) as launcher:
                 xml, passes = chain.define(pod, launcher, libvirt)
                 (OUT / f"{pod.name}.xml").write_bytes(xml)
+                if pod.claims:
+                    observed = self._compare_claims(pod, xml)
                 libvirt.begin(pod.domain_name)
-                observed = self._look_into(pod, libvirt, self._aliases(xml))
+                observed |= self._look_into(pod, libvirt, self._aliases(xml))
                 libvirt.end(pod.domain_name)
         except LibvirtRefusedError as refusal:
             observed["libvirt refuses"] = node.by_role(str(refusal), self.roles)
@@ -136,9 +147,30 @@ class Stage:
         observed["drivers after"] = self._compare(case, before)
         return observed
 
+    def _compare_claims(self, pod: Pod, xml: bytes) -> Observed:
+        """The hostdevs that virt-launcher wrote, beside what is planned without any."""
+        addresses = guest_addresses(xml)
+        scratch = Path(f"/tmp/{pod.name}")
+        scratch.mkdir()
+        (scratch / "domain.xml").write_bytes(pod.domain(hostdevs=False))
+        (scratch / "vmi.json").write_bytes(pod.vmi())
+        rendered = subprocess.run(
+            ["launcher-hook", "render", "--domain", scratch / "domain.xml", "--vmi",
+             scratch / "vmi.json", "--sysfs", "/sys", "--dra-metadata", pod.metadata],
+            check=True, capture_output=True,
+        ).stdout  # fmt: skip
+        offline = guest_addresses(rendered)
+        return {
+            "aliases": " ".join(sorted(alias for alias in addresses if "-dra-" in alias)),
+            "planned by --dra-metadata": (
+                "the same addresses" if offline == addresses else f"{offline}, not {addresses}"
+            ),
+        }
+
     def _look_into(self, pod: Pod, libvirt: Libvirt, aliases: Mapping[str, str]) -> Observed:
         """What a guest shows of our functions while it runs."""
-        found = libvirt.functions(pod.domain_name, set(aliases))
+        limits = (OVMF_S, OVMF_POLL_S) if pod.uefi else (WAIT_S,)
+        found = libvirt.functions(pod.domain_name, set(aliases), *limits)
         observed = {}
         for alias, role in aliases.items():
             seen = found.get(alias)
@@ -163,8 +195,14 @@ class Stage:
         if isinstance(case, Refused):
             return Pod(name, "q35", entries, variables, case.config, disk_address=case.taken)
         return Pod(
-            name, case.machine, entries, variables, case.config, case.told, case.linux, case.cells
-        )
+            name, case.machine, entries, variables, case.config, case.told, case.linux, case.cells,
+            claims=[
+                ClaimEntry(entry, "gpus" if IDS[role] == KINDS["gpu"] else "hostDevices",
+                           self.roles[role])
+                for entry, role in case.claims.items()
+            ],
+            uefi=case.uefi,
+        )  # fmt: skip
 
     def _allocate(
         self, devices: Mapping[str, str], by_hand: bool = False
@@ -327,7 +365,10 @@ class Stage:
         for hostdev in domain.iterfind("devices/hostdev"):
             hostdev.set("mode", "subsystem")
             hostdev.set("managed", case.libvirts_managed)
-            hostdev.find("source/address").attrib.pop("type")
+            source = hostdev.find("source")
+            source.find("address").attrib.pop("type")
+            if case.libvirts_model:
+                source.addnext(etree.Element("driver", name="vfio", model=case.libvirts_model))
             if case.taken:
                 hostdev.append(chain.address_element(case.taken))
         libvirt = self._libvirts[False]

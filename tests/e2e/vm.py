@@ -12,7 +12,7 @@ from pathlib import Path
 
 from apart import DISTANCES, Seen, apart, at, changed_distances
 
-from e2e.node import QEMU_USER, wait_until
+from e2e.node import QEMU_USER, WAIT_S, wait_until
 
 _CONF = """\
 user = "root"
@@ -22,6 +22,12 @@ stdio_handler = "file"
 remember_owner = 0
 """
 _DAEMON = 'auth_unix_rw = "none"\nunix_sock_rw_perms = "0700"\nlog_outputs = "2:file:{log}"\n'
+
+# As in a launcher's container, which has none of the node's modules.
+_WITHOUT_MODULES = (
+    "unshare", "--mount", "sh", "-c",
+    'mount -t tmpfs none "$(readlink -f /lib/modules)" && exec "$@"', "sh",
+)  # fmt: skip
 
 
 class LibvirtRefusedError(Exception):
@@ -77,8 +83,8 @@ class Libvirt:
             for place in (Path("/home/qemu"), Path(f"/run/user/{self.uid}"), self._work):
                 subprocess.run(["chown", "-R", f"{QEMU_USER}:{QEMU_USER}", place], check=True)
         daemon = subprocess.Popen(
-            [*self._prefix, "libvirtd"], env=self._environ, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [*_WITHOUT_MODULES, *self._prefix, "libvirtd"], env=self._environ,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
         def answers() -> bool:
@@ -102,9 +108,11 @@ class Libvirt:
     def end(self, name: str) -> None:
         """End QEMU, if it runs, and forget the domain."""
         self._run(f"destroy {name}")
-        self._run(f"undefine {name}")
+        self._run(f"undefine {name} --nvram")
 
-    def functions(self, name: str, aliases: set[str]) -> dict[str, GuestFunction]:
+    def functions(
+        self, name: str, aliases: set[str], limit_s: float = WAIT_S, poll_s: float = 2
+    ) -> dict[str, GuestFunction]:
         """Wait until the firmware has given each device of these aliases an address."""
 
         def enumerated() -> dict[str, GuestFunction] | None:
@@ -112,7 +120,7 @@ class Libvirt:
             return found if aliases <= found.keys() else None
 
         try:
-            return wait_until(enumerated, f"{name}: {sorted(aliases)}", poll_s=1)
+            return wait_until(enumerated, f"{name}: {sorted(aliases)}", limit_s, poll_s)
         except TimeoutError:
             return parse_info_pci(self.virsh(f"qemu-monitor-command {name} --hmp 'info pci'"))
 

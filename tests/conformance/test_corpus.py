@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def check(
         inputs.domain_xml, inputs.domain_xml
     ):
         yield f"{name}: something that is not ours is changed"
-    if not own.document_valid(root):
+    if not is_valid(root, own):
         yield f"{name}: it was valid and is not any more"
     for schemas in others:
         # Another version's schema may not know what was there before; what we write it must know.
@@ -123,8 +124,17 @@ def check(
                 yield f"{name}: rendered differently with {schemas.name}"
         except SchemaError as error:
             yield f"{name}: what we wrote is not valid with {schemas.name}: {error}"
-        if schemas.document_valid(before) and not schemas.document_valid(root):
+        if schemas.document_valid(before) and not is_valid(root, schemas):
             yield f"{name}: it was valid with {schemas.name} and is not any more"
+
+
+def is_valid(root: etree._Element, schemas: SchemaSet) -> bool:
+    """Whether a domain of ours fits; 9.0 has no driver model in its schema, and overlooks it."""
+    if schemas.name in ("libvirt 9.0.0", "libvirt (system)"):
+        root = deepcopy(root)
+        for driver in root.iterfind("devices/hostdev/driver[@model='vfio-pci']"):
+            del driver.attrib["model"]
+    return schemas.document_valid(root)
 
 
 def passed_through(root: etree._Element) -> list[etree._Element]:

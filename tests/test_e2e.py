@@ -137,10 +137,17 @@ def test_the_judge_names_what_differs_what_is_missing_and_what_is_too_much() -> 
 
 
 def test_a_level_1_of_an_older_suite_is_asked_what_it_can_show() -> None:
-    newest, older = ({case.name for case in choose_cases(suite)} for suite in SUITES)
+    newest, older = ({case.name for case in choose_cases(suite, extra=True)} for suite in SUITES)
     assert newest == {case.name for case in CASES}
     assert older < newest
     assert [case.name for case in choose_cases(SUITES[0], "UEFI, root")] == ["UEFI, root-port"]
+
+
+def test_what_is_too_long_for_ci_runs_where_it_is_asked_for() -> None:
+    (extra,) = (case for case in CASES if case.is_extra)
+    assert extra not in choose_cases(SUITES[0])
+    assert extra in choose_cases(SUITES[0], extra=True)
+    assert choose_cases(SUITES[0], extra.name) == (extra,)
 
 
 def test_a_launcher_reads_each_claim_s_address_where_its_driver_wrote_it(tmp_path: Path) -> None:

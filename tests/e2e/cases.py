@@ -37,11 +37,13 @@ class Case:
         expect: What must be observed, no more and no less; a value that begins with ``~`` is a
             regular expression that must be found.
         suites: Of level 1; what others have is too old for it, or differs.
+        is_extra: Takes long and shows what others show too: left out of CI, and unless asked for.
     """
 
     name: str
     expect: Mapping[str, str]
     suites: tuple[str, ...] = field(default=SUITES, kw_only=True)
+    is_extra: bool = field(default=False, kw_only=True)
 
     @property
     def touches(self) -> frozenset[str]:
@@ -282,6 +284,7 @@ CASES: tuple[Case, ...] = (
         ),
         {"edu": "switched", "disk": "nvme"},
         linux=True,
+        is_extra=True,
     ),
     Boot(
         "resource claims (DRA): metadata files instead of variables",
@@ -447,9 +450,19 @@ CASES: tuple[Case, ...] = (
 )
 
 
-def choose_cases(suite: str, only: str = "") -> tuple[Case, ...]:
-    """Choose what is run on a level 1 of this suite: the cases whose name has this text."""
-    return tuple(case for case in CASES if suite in case.suites and only in case.name)
+def choose_cases(suite: str, only: str = "", extra: bool = False) -> tuple[Case, ...]:
+    """Choose what is run on a level 1 of this suite.
+
+    Args:
+        suite: Of level 1.
+        only: Text in the name of a case; with one, extra cases count too.
+        extra: Whether they count without one.
+    """
+    return tuple(
+        case
+        for case in CASES
+        if suite in case.suites and only in case.name and (extra or only or not case.is_extra)
+    )
 
 
 def judge(expect: Mapping[str, str], observed: Mapping[str, str]) -> list[str]:

@@ -33,7 +33,7 @@ def main() -> int:
     arguments = _parse()
     expect = {(case, key): value for case, key, value in arguments.expect}
     if arguments.events is not None:
-        report = Report(arguments.only, expect, suite=arguments.suite)
+        report = Report(arguments.only, expect, suite=arguments.suite, extra=arguments.all)
         for event in read_events(arguments.events):
             report.add(event)
         return _finish(report)
@@ -81,6 +81,7 @@ def _take_cache() -> TextIO | None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name has this")
+    parser.add_argument("--all", action="store_true", help="also what is too long for CI")
     parser.add_argument(
         "--suite", choices=SUITES, default=SUITES[0], help="the Debian that level 1 is made from"
     )
@@ -115,7 +116,7 @@ def _run(arguments: argparse.Namespace, expect: Mapping[tuple[str, str], str]) -
     start = time.monotonic()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    chosen = {"suite": arguments.suite, "only": arguments.only}
+    chosen = {"suite": arguments.suite, "only": arguments.only, "extra": arguments.all}
     (OUT / "chosen.json").write_text(json.dumps(chosen))
 
     def say(text: str) -> None:
@@ -125,7 +126,7 @@ def _run(arguments: argparse.Namespace, expect: Mapping[tuple[str, str], str]) -
     initramfs = CACHE / "level1.cpio"
     put_project(image, CACHE, initramfs, say)
     say("level 1 boots")
-    report = Report(arguments.only, expect, image.versions, arguments.suite)
+    report = Report(arguments.only, expect, image.versions, arguments.suite, extra=arguments.all)
     for event in boot(image, initramfs, OUT, arguments.limit):
         line = report.add(event)
         if line:

@@ -93,7 +93,8 @@ def _sources_by_name(root: etree._Element) -> dict[str, str]:
                 names[name] = source
             else:
                 names[f"hostdev{number}"] = source
-                names.setdefault(name, source)
+                if name:
+                    names.setdefault(name, source)
                 number += 1
     return names
 

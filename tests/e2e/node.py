@@ -15,7 +15,7 @@ QEMU_USER = 107
 """virt-launcher's user and group, and every hook sidecar's."""
 
 # Wide: on a slow machine it is the limit of the whole run that is met, which is no wrong result.
-WAIT_S = 400
+WAIT_S = 900
 
 Result = TypeVar("Result")
 

@@ -32,6 +32,8 @@ class Trial:
         root = "pci.0" if self.rendered.decision.topology.machine is Machine.I440FX else "pcie.0"
         planned = {}
         for placement in self.rendered.decision.plan.placements:
+            if placement.assignment.is_unassigned:
+                continue  # libvirt binds it, and QEMU is not told of it
             place = placement.guest_address
             assert place is not None
             bus = f"pci.{place.bus}" if place.bus else root

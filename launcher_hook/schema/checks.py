@@ -222,8 +222,10 @@ def _is_filled_by_libvirt(finding: Finding, root: Element) -> bool:
     libvirt fills the gaps of a PCIe machine with root ports (domain_addr.c,
     virDomainPCIAddressSetGrow).
     """
+    if finding.rule != "bus-without-controller":
+        return False
     guest = read_guest(root)
-    if finding.rule != "bus-without-controller" or guest.machine not in (Machine.Q35, Machine.VIRT):
+    if guest.machine not in (Machine.Q35, Machine.VIRT):
         return False
     address = read_guest_address(finding.place, "")
     buses = (seat.address.bus for seat in guest.seats)

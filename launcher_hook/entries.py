@@ -83,6 +83,8 @@ def name_contradictions(
     devices: Mapping[str, EntryDevice],
 ) -> Iterator[str]:
     """Say where the domain, which counts, has another device for a request than somebody tells."""
+    if not devices:  # as in every call of a hook
+        return
     for path, hostdev in find_hostdevs(requests, present, devices).items():
         device = devices.get(path)
         if device is not None and device.source not in (None, hostdev.source):

@@ -19,11 +19,11 @@ iommufd: then the pod has /dev/iommu by a plugin that gives the whole group, or 
 cannot be opened either.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from launcher_hook.model import Assignment, HostFacts
-from launcher_hook.naming import find_named
+from launcher_hook.naming import find_named, list_names
 from launcher_hook.pci import PciAddress
 from launcher_hook.settings import Settings
 
@@ -152,18 +152,9 @@ def _why_not(
 
 def _without(settings: Settings, out: Collection[Assignment]) -> Settings:
     """The settings without those of devices that are left out: they keep no VM from starting."""
-    names = {
-        name.lower()
-        for assignment in out
-        for name in (str(assignment.source), assignment.alias, assignment.alias.removeprefix("ua-"))
-    }
-
-    def keep(table: Mapping[str, object]) -> set[str]:
-        return {name for name in table if name.lower() not in names}
-
-    slots, devices = keep(settings.slots), keep(settings.devices)
+    names = {name.lower() for assignment in out for name in list_names(assignment)}
     return replace(
         settings,
-        slots={name: settings.slots[name] for name in slots},
-        devices={name: settings.devices[name] for name in devices},
+        slots={name: at for name, at in settings.slots.items() if name.lower() not in names},
+        devices={name: o for name, o in settings.devices.items() if name.lower() not in names},
     )

@@ -48,11 +48,11 @@ def find_named(
 
 
 def _find_devices(name: str, assignments: Sequence[Assignment]) -> list[Assignment]:
-    exact = [a for a in assignments if name in _names(a)]
+    exact = [a for a in assignments if name in list_names(a)]
     if exact:
         return exact
     folded = name.lower()
-    return [a for a in assignments if folded in {other.lower() for other in _names(a)}]
+    return [a for a in assignments if folded in {other.lower() for other in list_names(a)}]
 
 
 def _write_one(matches: Sequence[Assignment], assignments: Sequence[Assignment]) -> str:
@@ -64,6 +64,7 @@ def _write_one(matches: Sequence[Assignment], assignments: Sequence[Assignment])
     return f"write {' or '.join(names)}, or an alias or a host address"
 
 
-def _names(assignment: Assignment) -> set[str]:
+def list_names(assignment: Assignment) -> set[str]:
+    """Every name by which the configuration can mean a device."""
     names = (assignment.alias, assignment.alias.removeprefix("ua-"), str(assignment.source))
     return {name for name in (*names, assignment.name) if name}

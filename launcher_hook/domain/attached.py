@@ -74,9 +74,8 @@ def read_attached(root: Element, where: str) -> dict[PciAddress, bool]:
     for argument in command_line(root):
         if "vfio-pci" in argument:
             for text in _FUNCTION.findall(argument):
-                full = (
-                    text if text.count(":") == 2 else f"0000:{text}"
-                )  # the domain may be left out
+                # The PCI domain may be left out.
+                full = text if text.count(":") == 2 else f"0000:{text}"
                 with suppress(ValueError):
                     attached.setdefault(PciAddress.parse(full), False)
     return attached

@@ -66,7 +66,7 @@ def _with_facts(
     accompanied: Assignment | None = None,
 ) -> Assignment:
     address = assignment.host_address
-    function = facts.functions.get(address) if address is not None else None
+    function = facts.function_at(address)
     if function is not None and function.physical_function is not None:
         assignment = replace(assignment, own_slot=True)
     return decide_binding(assignment, function, settings, accompanied)
@@ -82,7 +82,7 @@ def _neighbourhood(assignment: Assignment, facts: HostFacts) -> _Neighbourhood |
     A VF has none, nor has a function that is kept from the guest.
     """
     address = None if assignment.is_unassigned else assignment.host_address
-    function = facts.functions.get(address) if address is not None else None
+    function = facts.function_at(address)
     if function is None or function.iommu_group is None or function.physical_function is not None:
         return None
     return function.address.slot_key, function.iommu_group

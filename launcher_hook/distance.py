@@ -78,7 +78,7 @@ def name_host_bridge(root: tuple[int, int]) -> str:
 def host_function(assignment: Assignment, facts: HostFacts) -> HostFunction | None:
     """The function of the node that a device is, or (a mediated device) is a part of."""
     address = assignment.host_address or facts.mediated_parents.get(str(assignment.source))
-    return None if address is None else facts.functions.get(address)
+    return facts.function_at(address)
 
 
 def host_positions(

@@ -109,6 +109,10 @@ class HostFacts:
     mediated_parents: Mapping[str, PciAddress] = field(default_factory=dict)
     node_cpus: Mapping[int, Set[int]] = field(default_factory=dict)
 
+    def function_at(self, address: PciAddress | None) -> HostFunction | None:
+        """What is known of a function; None too for a device that is none."""
+        return None if address is None else self.functions.get(address)
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:

@@ -168,7 +168,7 @@ class _Check:
         self._options = options
         self._guest = guest
         address = assignment.host_address
-        self._function = facts.functions.get(address) if address is not None else None
+        self._function = facts.function_at(address)
         self._class = self._function.class_code if self._function is not None else None
 
     def kind(self) -> None:

@@ -29,12 +29,10 @@ from launcher_hook.iommufd import leave_out_companions
 from launcher_hook.model import (
     MOST_DEVICES,
     Allocation,
-    Assignment,
     EntryDevice,
     GuestPlan,
     GuestTopology,
     HostFacts,
-    HostFunction,
     PresentHostdev,
 )
 from launcher_hook.plan import plan_guest
@@ -237,7 +235,7 @@ def _with_options(
         asked = options.get(placement.assignment.alias)
         assignment = take_for_vgpu(placement.assignment, asked)
         if asked is not None and asked.driver_model is not None:
-            function = _function(assignment, facts)
+            function = facts.function_at(assignment.host_address)
             assignment = take_asked_driver(
                 assignment, asked.driver_model, function, inputs.settings
             )
@@ -252,15 +250,10 @@ def _with_binding_warnings(plan: GuestPlan, facts: HostFacts, settings: Settings
         warning
         for placement in plan.placements
         for warning in binding_warnings(
-            placement.assignment, _function(placement.assignment, facts), settings
+            placement.assignment, facts.function_at(placement.assignment.host_address), settings
         )
     ]
     return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
-
-
-def _function(assignment: Assignment, facts: HostFacts) -> HostFunction | None:
-    address = assignment.host_address
-    return facts.functions.get(address) if address is not None else None
 
 
 def _with_hole(

@@ -35,7 +35,7 @@ def device_facts(decision: Decision, names: PciNames) -> Iterator[dict[str, Any]
 def own_function(placement: Placement, decision: Decision) -> HostFunction | None:
     """The function that is passed; None for a mediated device, and where it is not known."""
     address = placement.assignment.host_address
-    return None if address is None else decision.facts.functions.get(address)
+    return decision.facts.function_at(address)
 
 
 def class_name(function: HostFunction | None, names: PciNames) -> str | None:

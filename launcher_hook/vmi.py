@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from launcher_hook.claims.manifest import list_mappings, read_pod_claims, read_reported
+from launcher_hook.claims.manifest import read_pod_claims, read_reported
 from launcher_hook.errors import InputError, shorten
+from launcher_hook.fields import MAX_NAME, MAX_VALUES, count_values, list_mappings, read_name
 from launcher_hook.migration import is_migrating, is_migration_target
 from launcher_hook.model import (
     MOST_DEVICES,
@@ -26,16 +27,12 @@ MAX_VMI_BYTES = 512 * 1024
 """Large ones have 50 KB, annotations 256 KiB at most (Kubernetes' TotalAnnotationSizeLimitB), and
 a wide character makes each byte four in memory."""
 
-MOST_VALUES = 50_000
-"""In JSON, counted by what separates them: an empty list is 2 bytes of text and 64 of memory."""
-
 # PyYAML lets out what a malformed value happens to raise in its constructors.
 _RAISED_BY_CONSTRUCTORS = (ValueError, RecursionError, LookupError, AttributeError, TypeError)
 
 # A byte order mark, and the white space of JSON.
 _BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 
-_LONGEST_NAME = 253  # of anything in Kubernetes
 _LONGEST_RESOURCE = 253 + 1 + 63  # a qualified name: domain, slash, name
 
 _KINDS = ("VirtualMachineInstance", "VirtualMachine")
@@ -99,9 +96,9 @@ def find_excess(data: bytes) -> tuple[str, str] | None:
     """Say what a manifest has too much of to be parsed, and what to do; None where it is small."""
     if len(data) > MAX_VMI_BYTES:
         return f"it has {len(data)} bytes", f"give one manifest of at most {MAX_VMI_BYTES}"
-    count = sum(map(data.count, (b"{", b"[", b",")))
-    if count > MOST_VALUES:
-        fix = f"give a manifest of at most {MOST_VALUES}; see what fills it"
+    count = count_values(data)
+    if count > MAX_VALUES:
+        fix = f"give a manifest of at most {MAX_VALUES}; see what fills it"
         return f"it has {count} values", fix
     return None
 
@@ -127,9 +124,9 @@ def read_vmi(manifest: Mapping[str, Any], where: str) -> Vmi:
     devices = _devices(manifest, where)
     requests = tuple(_requests(devices, where))
     return Vmi(
-        namespace=_text(metadata, "namespace"),
-        name=_text(metadata, "name"),
-        uid=_text(metadata, "uid"),
+        namespace=read_name(metadata, "namespace"),
+        name=read_name(metadata, "name"),
+        uid=read_name(metadata, "uid"),
         requests=requests,
         config=config,
         annotations=annotations,
@@ -232,11 +229,6 @@ def _mapping(parent: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _text(metadata: Mapping[str, Any], key: str) -> str:
-    value = metadata.get(key)  # it gets into every line of the log
-    return value if isinstance(value, str) and len(value) <= _LONGEST_NAME else ""
-
-
 def _devices(manifest: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     spec = _mapping(manifest, "spec", where)
     domain = _mapping(spec, "domain", f"{where}: spec")
@@ -289,11 +281,11 @@ def _request(
         resource = None
     if not isinstance(name, str) or not name:
         raise InputError(where, f"its name is {shorten(name)}", "give the device a name")
-    if not name.isprintable() or len(name) > _LONGEST_NAME:
+    if not name.isprintable() or len(name) > MAX_NAME:
         raise InputError(
             where,
             f"its name {shorten(name)} is no name",
-            f"give it one of at most {_LONGEST_NAME} printable characters",
+            f"give it one of at most {MAX_NAME} printable characters",
         )
     if resource is not None and (
         not isinstance(resource, str) or len(resource) > _LONGEST_RESOURCE
@@ -332,9 +324,9 @@ def _claim(entry: Mapping[str, Any], name: str, where: str) -> ClaimRequest:
         text = entry.get(key)
         if optional and text is None:
             text = ""
-        elif not isinstance(text, str) or not 0 < len(text) <= _LONGEST_NAME:
+        elif not isinstance(text, str) or not 0 < len(text) <= MAX_NAME:
             raise InputError(
-                where, f"its {key} is {shorten(text)}", f"write a name of at most {_LONGEST_NAME}"
+                where, f"its {key} is {shorten(text)}", f"write a name of at most {MAX_NAME}"
             )
         texts.append(text)
     return ClaimRequest(*texts)

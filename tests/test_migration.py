@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher_hook.errors import InputError
+from launcher_hook.fields import MAX_VALUES
 from launcher_hook.hook.call import MIGRATION_TARGET, DomainHook, HookOptions
 from launcher_hook.migration import is_migration_target
 from launcher_hook.schema import load_schemas
-from launcher_hook.vmi import CONFIG_ANNOTATION, MAX_VMI_BYTES, MOST_VALUES
+from launcher_hook.vmi import CONFIG_ANNOTATION, MAX_VMI_BYTES
 
 CASE = CASES / "stock-sidecar"  # hostdevs are in the domain, as the gate VGPULiveMigration has it
 DOMAIN = (CASE / "domain.xml").read_bytes()
@@ -144,7 +145,7 @@ def unreadable() -> Iterator[tuple[str, bytes]]:
     yield "metadata of a wrong type", encode({**target, "metadata": "x"})
     large = {"annotations": {"a": "x" * MAX_VMI_BYTES}}
     yield "too many bytes", encode({**target, "metadata": large})
-    yield "too many values", encode({**target, "spec": [0] * MOST_VALUES})
+    yield "too many values", encode({**target, "spec": [0] * MAX_VALUES})
     yield "cut off", encode(target)[:-2]
     names = [{"name": f"v{number}", "migrationState": {}} for number in range(20_000)]
     yield "many states", encode({**target, "spec": names, "status": target["status"]})

@@ -1,14 +1,13 @@
 """What a VMI says of resource claims, in its spec and in its status. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from launcher_hook.errors import InputError, shorten
+from launcher_hook.fields import list_mappings, read_name
 from launcher_hook.mdev import parse_mdev_uuid
 from launcher_hook.model import DeviceRequest, EntryDevice, HostSource, PodClaim
 from launcher_hook.pci import PciAddress
-
-_MAX_NAME = 253  # of anything in Kubernetes
 
 
 def read_pod_claims(spec: Mapping[str, Any]) -> dict[str, PodClaim]:
@@ -18,11 +17,11 @@ def read_pod_claims(spec: Mapping[str, Any]) -> dict[str, PodClaim]:
     """
     return {
         name: PodClaim(
-            _text(claim, "resourceClaimName") or None,
-            _text(claim, "resourceClaimTemplateName") or None,
+            read_name(claim, "resourceClaimName") or None,
+            read_name(claim, "resourceClaimTemplateName") or None,
         )
         for claim in list_mappings(spec, "resourceClaims")
-        if (name := _text(claim, "name"))
+        if (name := read_name(claim, "name"))
     }
 
 
@@ -40,7 +39,7 @@ def read_reported(
     for key, kind in (("gpuStatuses", "gpu"), ("hostDeviceStatuses", "hostdevice")):
         entries = {r.name: r for r in requests if r.kind == kind and r.resource is None}
         for index, entry in enumerate(list_mappings(devices, key)):
-            request = entries.get(_text(entry, "name"))
+            request = entries.get(read_name(entry, "name"))
             claim = entry.get("deviceResourceClaimStatus")
             attributes = claim.get("attributes") if isinstance(claim, dict) else None
             if request is None or not isinstance(attributes, dict):
@@ -65,15 +64,3 @@ def _read_reported(value: Any, attribute: str, place: str) -> EntryDevice:
         what, _, fix = str(error).partition("; ")
         fault = InputError(f"{place}.{attribute}", what, fix or "see what the DRA driver tells")
         return EntryDevice(None, place, fault=fault)
-
-
-def list_mappings(parent: Any, key: str) -> Iterator[Mapping[str, Any]]:
-    """Give the mappings of a list; nothing where it is none, or is not there."""
-    values = parent.get(key) if isinstance(parent, dict) else None
-    if isinstance(values, list):
-        yield from (value for value in values if isinstance(value, dict))
-
-
-def _text(parent: Mapping[str, Any], key: str) -> str:
-    value = parent.get(key)
-    return value if isinstance(value, str) and len(value) <= _MAX_NAME else ""

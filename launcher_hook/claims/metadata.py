@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher_hook.errors import InputError, shorten
+from launcher_hook.fields import MAX_NAME, MAX_VALUES, count_values
 from launcher_hook.mdev import parse_mdev_uuid
 from launcher_hook.model import HostSource
 from launcher_hook.pci import PciAddress
 
 MAX_METADATA_BYTES = 2 * 1024 * 1024
 """A device has at most 32 attributes of 64 characters: 4 KB with their names."""
-
-MAX_VALUES = 50_000
-"""In JSON, counted by what separates them: an empty list is 2 bytes of text and 64 of memory."""
 
 MAX_DOCUMENTS = 16
 """Kubernetes 1.37 knows two versions, so that a driver writes two documents."""
@@ -128,7 +126,7 @@ _GIVE = "give it as the DRA driver wrote it: JSON objects of kind DeviceMetadata
 
 
 def _documents(data: bytes, where: str) -> Iterator[Any]:
-    count = sum(map(data.count, (b"{", b"[", b",")))
+    count = count_values(data)
     if count > MAX_VALUES:
         raise InputError(where, f"it has {count} values, and may have {MAX_VALUES}", _GIVE)
     try:
@@ -224,7 +222,4 @@ def _name(request: Mapping[str, Any], where: str) -> str:
 def _text(device: Mapping[str, Any], key: str) -> str:
     """A part of the device's name for messages."""
     value = device.get(key)
-    return value if isinstance(value, str) and len(value) <= _MAX_NAME else shorten(value)
-
-
-_MAX_NAME = 253  # of anything in Kubernetes
+    return value if isinstance(value, str) and len(value) <= MAX_NAME else shorten(value)

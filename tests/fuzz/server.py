@@ -20,8 +20,9 @@ from launcher import Sidecar, running_sidecar
 from processmemory import peak_bytes
 
 from launcher_hook.domain.document import MAX_DOMAIN_BYTES, MOST_ATTRIBUTES, MOST_TAGS
+from launcher_hook.fields import MAX_VALUES
 from launcher_hook.proto import hooks_plugins_v1alpha1, hooks_v1alpha3
-from launcher_hook.vmi import MAX_VMI_BYTES, MOST_VALUES
+from launcher_hook.vmi import MAX_VMI_BYTES
 
 MOST_BYTES = 64_000_000
 MOST_CPU_S = 1.0
@@ -110,9 +111,9 @@ def giants() -> Iterator[tuple[str, bytes, bytes]]:
         return VMI.rstrip()[:-1] + b', "x": [' + values + b"1]}"
 
     left = MAX_VMI_BYTES - len(VMI) - 20
-    yield "VMI of lists", DOMAIN, with_values(b"[]," * (MOST_VALUES // 2 - 1000))
-    yield "VMI of mappings", DOMAIN, with_values(b'{"ab":{}},' * (MOST_VALUES // 3 - 1000))
-    words = b"".join(b'"%x",' % n for n in range(MOST_VALUES - 2000))
+    yield "VMI of lists", DOMAIN, with_values(b"[]," * (MAX_VALUES // 2 - 1000))
+    yield "VMI of mappings", DOMAIN, with_values(b'{"ab":{}},' * (MAX_VALUES // 3 - 1000))
+    words = b"".join(b'"%x",' % n for n in range(MAX_VALUES - 2000))
     yield "VMI of words", DOMAIN, with_values(words)
     yield "VMI of one word", DOMAIN, with_values(b'"' + b"x" * (left - 10) + b'",')
     yield (
